@@ -1,0 +1,1 @@
+"""What edgeflow costs beside what people do today, measured in one run."""

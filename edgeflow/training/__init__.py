@@ -1,0 +1,1 @@
+"""From cached features to a trained run: the loop, its checkpoints, pre-training."""

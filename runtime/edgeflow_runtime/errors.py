@@ -1,0 +1,89 @@
+"""Everything that can go wrong, named.
+
+::
+
+    EdgeflowError
+    ├── AudioError            a sound that cannot be listened to
+    ├── ConfigError           a setting, or a document of settings, that makes no sense
+    ├── DataError             a data set that cannot be used as asked
+    ├── BundleError           a bundle that cannot be trusted or read
+    │   ├── BundleVersionError    written by a newer edgeflow
+    │   └── BundleIntegrityError  truncated, edited or incomplete
+    ├── BackendError          the inference engine refused
+    ├── ScoreError            a score that is not a finite number
+    ├── TrainingError         training cannot start or go on
+    ├── ExportError           a flow that may not become a bundle
+    │   ├── OperatorError         an operator that TensorRT does not take
+    │   └── ParityError           exported and trained scores differ
+    ├── MissingExtraError     a package of an extra is not installed
+    └── StorageError          the disk refused a write
+
+The command line prints the message of any of these as one line and exits with 2.
+"""
+
+from __future__ import annotations
+
+
+class EdgeflowError(Exception):
+    """Root of all errors that edgeflow raises on purpose."""
+
+
+class AudioError(EdgeflowError):
+    """A sound that cannot be listened to: missing, damaged, silent, clipped or too short."""
+
+
+class ConfigError(EdgeflowError):
+    """A setting, or a document of settings, that makes no sense."""
+
+
+class DataError(EdgeflowError):
+    """A data set that cannot be used as asked."""
+
+
+class BundleError(EdgeflowError):
+    """A bundle that cannot be trusted or read."""
+
+
+class BundleVersionError(BundleError):
+    """A bundle written by a newer edgeflow."""
+
+
+class BundleIntegrityError(BundleError):
+    """A bundle that is truncated, edited or incomplete."""
+
+
+class BackendError(EdgeflowError):
+    """The inference engine refused to load or to run."""
+
+
+class ScoreError(EdgeflowError):
+    """A score that is not a finite number: a fault, never a verdict."""
+
+
+class TrainingError(EdgeflowError):
+    """Training cannot start or cannot go on."""
+
+
+class ExportError(EdgeflowError):
+    """A flow that may not become a bundle."""
+
+
+class OperatorError(ExportError):
+    """An exported graph holds an operator that TensorRT does not take."""
+
+
+class ParityError(ExportError):
+    """The exported graph and the trained flow disagree."""
+
+
+class MissingExtraError(EdgeflowError):
+    """A package that belongs to an extra is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"{package!r} is not installed: it comes with  pip install 'edgeflow[{extra}]'"
+        )
+
+
+class StorageError(EdgeflowError):
+    """The disk refused a write; nothing half-written was left behind."""

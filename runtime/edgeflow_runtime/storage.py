@@ -1,0 +1,68 @@
+"""Writing files so that each is either whole or not there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from edgeflow_runtime.errors import StorageError
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside ``path`` that takes its place once the block ends well.
+
+    The content is flushed to the disk before the rename, so after a crash or a full disk ``path``
+    holds either its old content or the whole new one.
+
+    Raises:
+        StorageError: the folder cannot be made or the disk refuses the write.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with atomic_file(folder / "score.txt") as file:
+        ...     _ = file.write(b"-1.5")
+        >>> (folder / "score.txt").read_bytes()
+        b'-1.5'
+    """
+    path = Path(path)
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(f"'{path}' could not be written: {reason}") from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write ``content`` to ``path``, whole or not at all. Raises :class:`StorageError`."""
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` as UTF-8 to ``path``, whole or not at all. Raises :class:`StorageError`."""
+    write_bytes(path, text.encode())
+
+
+def _umask() -> int:
+    """The process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

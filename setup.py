@@ -1,0 +1,73 @@
+"""Packaging: one distribution, four packages, and the extras that each machine needs."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+
+setup(
+    name="edgeflow",
+    version="0.1.0",
+    description="Acoustic anomaly monitors for edge boards: train flows, export, score.",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    package_dir={
+        "edgeflow": "edgeflow",
+        "edgeflow_export": "export/edgeflow_export",
+        "edgeflow_runtime": "runtime/edgeflow_runtime",
+        "edgeflow_benchmarks": "benchmarks/edgeflow_benchmarks",
+    },
+    packages=[
+        "edgeflow",
+        "edgeflow.cli",
+        "edgeflow.flows",
+        "edgeflow.synth",
+        "edgeflow.training",
+        "edgeflow_export",
+        "edgeflow_runtime",
+        "edgeflow_benchmarks",
+    ],
+    package_data={
+        name: ["py.typed"]
+        for name in ("edgeflow", "edgeflow_export", "edgeflow_runtime", "edgeflow_benchmarks")
+    },
+    install_requires=[
+        "click>=8.1",
+        "numpy>=1.26",
+        "onnxruntime>=1.17",
+        "python_speech_features>=0.6",
+        "safetensors>=0.4",
+        "scipy>=1.11",
+        "soundfile>=0.12",
+        "soxr>=0.4",
+        "tqdm>=4.65",
+    ],
+    extras_require={
+        "train": ["torch>=2.6", "scikit-learn>=1.4"],
+        "export": ["torch>=2.6", "onnx>=1.16", "onnxscript>=0.3"],
+        "plot": ["matplotlib>=3.8"],
+        "gpu": ["tensorrt>=10.3", "pycuda>=2024.1"],
+        "jetson": ["pycuda>=2024.1"],
+        "bench": ["librosa>=0.10", "threadpoolctl>=3.1"],
+        "dev": [
+            "hypothesis>=6.100",
+            "import-linter>=2.0",
+            "mypy>=1.10",
+            "pytest>=8.0",
+            "pytest-xdist>=3.5",
+            "ruff>=0.6",
+        ],
+    },
+    entry_points={"console_scripts": ["edgeflow=edgeflow.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Multimedia :: Sound/Audio :: Analysis",
+    ],
+)
