@@ -1,0 +1,110 @@
+"""Log-Mel features of a data set, computed once in parallel and kept by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeflow.progress import track
+from edgeflow_runtime.audio import read_sound
+from edgeflow_runtime.clips import ARRAY_SUFFIX, read_logmel_array
+from edgeflow_runtime.errors import AudioError, DataError, StorageError
+from edgeflow_runtime.logmel import LogMel, LogMelSpec
+from edgeflow_runtime.storage import atomic_file
+
+Array = npt.NDArray[np.float32]
+
+
+def cache_root() -> Path:
+    """Where features and pre-trained flows are kept: ``$EDGEFLOW_CACHE`` or the user's cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("EDGEFLOW_CACHE") or Path(home) / "edgeflow")
+
+
+class FeatureStore:
+    """Reads clips as log-Mel, through a cache keyed by their content and the parameters.
+
+    Args:
+        spec: how log-Mel is computed.
+        channel: the channel to listen to where a sound has several.
+        root: the cache's folder.
+    """
+
+    def __init__(
+        self, spec: LogMelSpec, channel: int | None = None, root: Path | None = None
+    ) -> None:
+        self._logmel = LogMel(spec)
+        self._channel = channel
+        parameters = json.dumps([spec.to_dict(), channel], sort_keys=True)
+        version = hashlib.sha256(parameters.encode())
+        version.update(self._logmel.window.tobytes() + self._logmel.filterbank.tobytes())
+        self._folder = (root or cache_root()) / "logmel" / version.hexdigest()[:16]
+
+    def read_all(self, paths: list[Path], label: str) -> list[Array]:
+        """The log-Mel of every clip, in order: (frames, bands) float32 each.
+
+        Raises:
+            DataError: clips cannot be used; the first is named.
+        """
+        pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "edgeflow-logmel")
+        try:
+            results = pool.map(self._try_read, paths)
+            found = list(track(results, f"log-Mel of {label}", len(paths)))
+        finally:
+            pool.shutdown(cancel_futures=True)
+        faults = [result for result in found if isinstance(result, AudioError)]
+        if faults:
+            more = f" (and {len(faults) - 1} more clips)" if len(faults) > 1 else ""
+            raise DataError(f"{faults[0]}{more}")
+        return [result for result in found if not isinstance(result, AudioError)]
+
+    def _try_read(self, path: Path) -> Array | AudioError:
+        try:
+            return self.read(path)
+        except AudioError as error:
+            return error
+
+    def read(self, path: Path) -> Array:
+        """The log-Mel of one clip, from the cache if it is there.
+
+        Raises:
+            AudioError: the clip cannot be read.
+        """
+        bands = self._logmel.spec.bands
+        if path.suffix.lower() == ARRAY_SUFFIX:
+            return read_logmel_array(path, bands)
+        kept = self._folder / f"{_content_key(path)}.npy"
+        try:
+            cached: Array = np.load(kept, allow_pickle=False)
+            return cached
+        except (OSError, ValueError, EOFError):
+            pass  # not there yet, or damaged: made anew
+        samples = read_sound(path, self._logmel.spec.rate_hz, self._channel)
+        if not len(samples) or np.ptp(samples) == 0:
+            raise AudioError(f"'{path}' is silent")
+        logmel = self._logmel_of(path, samples)
+        try:
+            with atomic_file(kept) as file:
+                np.save(file, logmel)
+        except StorageError as error:
+            raise StorageError(f"{error}; choose another cache with EDGEFLOW_CACHE") from error
+        return logmel
+
+    def _logmel_of(self, path: Path, samples: Array) -> Array:
+        try:
+            return self._logmel(samples)
+        except AudioError as error:
+            raise AudioError(f"'{path}' is too short: {error}") from error
+
+
+def _content_key(path: Path) -> str:
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=20).hexdigest()
+    except OSError as error:
+        raise AudioError(f"'{path}' cannot be read: {error.strerror}") from error

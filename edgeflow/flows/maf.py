@@ -1,0 +1,88 @@
+"""The masked autoregressive flow with additive blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from edgeflow.flows.flow import Flow
+from edgeflow.flows.folded import FoldedMAF
+from edgeflow.flows.transforms import ActNorm, AdditiveAutoregression
+from edgeflow_runtime.config import StrictConfig
+from edgeflow_runtime.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class MAFSpec(StrictConfig):
+    """Size of a :class:`MAF`; the defaults are those of Dohi et al. (ICASSP 2021)."""
+
+    model: str = "maf"
+    """Always ``maf``: it tells the specifications apart in a document."""
+    frames: int = 4
+    """Frames per window, T."""
+    bands: int = 128
+    """Mel bands, M."""
+    blocks: int = 4
+    """MADE blocks."""
+    hidden: int = 512
+    """Hidden units of each block."""
+
+    def __post_init__(self) -> None:
+        if self.model != "maf":
+            raise ConfigError(f"this is a specification of a maf, not of a {self.model!r}")
+        if min(self.frames, self.bands, self.blocks, self.hidden) < 1:
+            raise ConfigError(f"the sizes of a MAF are positive, found {self}")
+
+
+class MAF(Flow):
+    """Additive MADE blocks, each followed by an ActNorm; every other one in reverse order.
+
+    References:
+        Papamakarios et al., "Masked Autoregressive Flow for Density Estimation", NeurIPS 2017.
+
+    Example:
+        >>> flow = MAF(MAFSpec(frames=2, bands=4, blocks=2, hidden=16))
+        >>> z, log_det = flow(torch.randn(3, 2, 4))
+        >>> z.shape, log_det.shape
+        (torch.Size([3, 8]), torch.Size([3]))
+    """
+
+    def __init__(self, spec: MAFSpec) -> None:
+        super().__init__(spec.frames, spec.bands)
+        self.blocks = nn.ModuleList(
+            AdditiveAutoregression(self.dims, spec.hidden, reverse=bool(k % 2))
+            for k in range(spec.blocks)
+        )
+        self.norms = nn.ModuleList(ActNorm(self.dims, 0) for _ in range(spec.blocks))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Flow`."""
+        z, log_det = x.flatten(1), x.new_zeros(())
+        for block, norm in zip(self.blocks, self.norms, strict=True):
+            z = block(z)[0]
+            z, change = norm(z)
+            log_det = log_det + change
+        return z, log_det.expand(len(x))
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """See :class:`Flow`. Sequential: costs D passes a block."""
+        for block, norm in zip(reversed(self.blocks), reversed(self.norms), strict=True):
+            z = block.inverse(norm.inverse(z))
+        return z.view(-1, self.frames, self.bands)
+
+    def energy_map(self, z: Tensor) -> Tensor:
+        """See :class:`Flow`; one cell per dimension, (N, T, M)."""
+        return 0.5 * z.square().view(-1, self.frames, self.bands)
+
+    def initialize(self, x: Tensor) -> None:
+        """See :class:`Flow`."""
+        z = x.flatten(1)
+        for block, norm in zip(self.blocks, self.norms, strict=True):
+            z = norm.initialize(block.initialize(z))
+
+    @torch.no_grad()
+    def fold(self) -> FoldedMAF:
+        """See :class:`Flow`; all ActNorms go into the weights of the blocks."""
+        return FoldedMAF(self)

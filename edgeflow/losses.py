@@ -1,0 +1,98 @@
+r"""The losses of Dohi et al. (ICASSP 2021): likelihood alone, and likelihood against outliers.
+
+All NLL are in nats per dimension. The mean over outliers counts only those that satisfy the
+condition; where none does, their term is zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edgeflow_runtime.config import StrictConfig
+from edgeflow_runtime.errors import ConfigError
+
+LOSSES = ("nll", "eq4", "eq5")
+
+
+@dataclass(frozen=True)
+class LossSpec(StrictConfig):
+    """Which loss, and its constants."""
+
+    kind: str = "nll"
+    """``nll``, ``eq4`` or ``eq5``."""
+    weight: float = 0.5
+    """k of equation (5)."""
+    ceiling: float | None = None
+    """c of equations (4) and (5) in nats per dimension; ``None`` takes it from pre-training."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in LOSSES:
+            raise ConfigError(f"unknown loss {self.kind!r}: choose one of {', '.join(LOSSES)}")
+
+    @property
+    def uses_outliers(self) -> bool:
+        """Whether clips of other machines take part."""
+        return self.kind != "nll"
+
+
+def target_loss(target: Tensor) -> Tensor:
+    r"""Equation (2): the mean NLL of the target (N,), a scalar.
+
+    .. math:: L = \frac{1}{N} \sum_i \mathrm{NLL}(x_i)
+    """
+    return target.mean()
+
+
+def passing_eq4(outlier: Tensor, ceiling: float) -> Tensor:
+    """Which outliers (N,) equation (4) pushes away: NLL below ``ceiling``. Boolean (N,)."""
+    return outlier < ceiling
+
+
+def passing_eq5(outlier: Tensor, target: Tensor, ceiling: float) -> Tensor:
+    """Which outliers equation (5) pushes away: below ``ceiling`` and the largest target NLL."""
+    return outlier < target.detach().max().clamp(max=ceiling)
+
+
+def outlier_loss(target: Tensor, outlier: Tensor, passing: Tensor, weight: float) -> Tensor:
+    r"""Equations (4), with weight 1, and (5), with weight k.
+
+    .. math:: L = \frac{1}{N} \sum_i \mathrm{NLL}(x_i) - \frac{k}{N_o}
+              \sum_{j\ \mathrm{passing}} \mathrm{NLL}(x_j), \quad
+              N_o = |\{j\ \mathrm{passing}\}|
+
+    Args:
+        target: (N,) NLL of the target's windows.
+        outlier: (M,) NLL of the outliers' windows.
+        passing: (M,) boolean, which outliers satisfy the condition.
+        weight: k.
+
+    Example:
+        >>> target, outlier = torch.tensor([1.0, 2.0]), torch.tensor([1.5, 9.0])
+        >>> outlier_loss(target, outlier, passing_eq4(outlier, 3.0), 0.5).item()
+        0.75
+    """
+    pushed = torch.where(passing, outlier, 0.0).sum() / passing.sum().clamp(min=1)
+    return target.mean() - weight * pushed
+
+
+def loss_of(
+    spec: LossSpec, target: Tensor, outlier: Tensor | None, ceiling: float | None
+) -> tuple[Tensor, Tensor]:
+    """The loss that ``spec`` names, and how many outliers passed (a scalar tensor).
+
+    Args:
+        spec: which loss.
+        target: (N,) NLL of the target's windows.
+        outlier: (M,) NLL of the outliers' windows; not needed for ``nll``.
+        ceiling: c; not needed for ``nll``.
+    """
+    if outlier is None or ceiling is None:
+        return target_loss(target), target.new_zeros(())
+    if spec.kind == "eq4":
+        passing, weight = passing_eq4(outlier, ceiling), 1.0
+    else:
+        passing, weight = passing_eq5(outlier, target, ceiling), spec.weight
+    return outlier_loss(target, outlier, passing, weight), passing.sum()

@@ -1,0 +1,76 @@
+"""The state of a training in one safetensors file: flow, optimiser, epoch. No pickle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from edgeflow.flows import Flow
+from edgeflow_runtime.errors import TrainingError
+from edgeflow_runtime.storage import write_bytes
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def save_checkpoint(
+    folder: Path, epoch: int, flow: Flow, optimiser: torch.optim.Optimizer
+) -> None:
+    """Write the state after ``epoch`` epochs, whole or not at all. Raises ``StorageError``."""
+    tensors = {f"flow.{name}": value for name, value in flow.state_dict().items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        for key, value in state.items():
+            tensors[f"optimiser.{index}.{key}"] = torch.as_tensor(value)
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_bytes(folder / CHECKPOINT, save(plain, {"epoch": str(epoch)}))
+
+
+def load_checkpoint(
+    folder: Path, flow: Flow, optimiser: torch.optim.Optimizer | None = None
+) -> int:
+    """Load the last state into ``flow`` (and ``optimiser``); return its epoch, 0 if none is kept.
+
+    Raises:
+        TrainingError: the checkpoint is damaged or of another flow.
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return 0
+    try:
+        epoch, tensors = _read(path)
+        flow.load_state_dict(_under("flow.", tensors))
+    except (SafetensorError, RuntimeError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"'{path}' cannot be used: {reason}") from error
+    if optimiser is not None:
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under("optimiser.", tensors).items():
+            index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = value
+        groups = optimiser.state_dict()["param_groups"]
+        optimiser.load_state_dict({"state": state, "param_groups": groups})
+    return epoch
+
+
+def checkpoint_epoch(folder: Path) -> int:
+    """How many epochs the last state in ``folder`` has seen, 0 if there is none."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return 0
+    try:
+        with safe_open(path, "pt") as file:
+            return int(file.metadata()["epoch"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"'{path}' cannot be used: {error}") from error
+
+
+def _read(path: Path) -> tuple[int, dict[str, Tensor]]:
+    with safe_open(path, "pt") as file:
+        return int(file.metadata()["epoch"]), {name: file.get_tensor(name) for name in file.keys()}
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {n[len(prefix) :]: value for n, value in tensors.items() if n.startswith(prefix)}

@@ -1,0 +1,175 @@
+"""The training data as one tensor on the device, and the windows in it as views."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edgeflow.dataset import Dataset, Machine
+from edgeflow.features import FeatureStore
+from edgeflow.training.config import TrainConfig
+from edgeflow_runtime.audio import sound_info
+from edgeflow_runtime.errors import DataError
+from edgeflow_runtime.windows import WindowSpec
+
+Array = npt.NDArray[np.float32]
+
+DEAD_DB = 1e-3
+"""A band whose training values spread less than this holds no information."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """A machine's training clips, divided into those to learn from and those held out."""
+
+    machine: Machine
+    """The machine."""
+    learn: list[Path]
+    """Clips to learn from."""
+    heldout: list[Path]
+    """Clips kept aside, to watch training and to set the threshold with."""
+
+
+def split_clips(machine: Machine, share: float, seed: int) -> Split:
+    """Hold out ``share`` of the training clips, at least two of five, one of three, none of fewer.
+
+    The choice depends on the seed and the machine alone, so every training of a type agrees.
+    """
+    clips = machine.train
+    if len(clips) < 3:
+        return Split(machine, clips, [])
+    count = max(2 if len(clips) >= 5 else 1, round(share * len(clips)))
+    count = min(count, len(clips) - 1)
+    digest = hashlib.sha256(f"{machine.monitor.name} {seed}".encode()).digest()
+    order = np.random.default_rng(list(digest)).permutation(len(clips))
+    chosen = set(order[:count].tolist())
+    learn = [clip for i, clip in enumerate(clips) if i not in chosen]
+    return Split(machine, learn, [clips[i] for i in sorted(chosen)])
+
+
+class Corpus:
+    """Features of all machines of a type, standardised, in one (F, M) tensor.
+
+    A band that never varies (an empty upper band of resampled sound, say) has no density. It is
+    filled with unit noise, once, so that the flow learns to leave it alone; when scoring it is 0.
+
+    Args:
+        splits: one per machine of the type.
+        features: the log-Mel of each machine's learn and held-out clips, by path.
+        window: how frames become windows.
+        device: where the tensor lives.
+        seed: of the noise.
+    """
+
+    def __init__(
+        self,
+        splits: list[Split],
+        features: dict[Path, Array],
+        window: WindowSpec,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self.splits = {split.machine.monitor.name: split for split in splits}
+        self.window = window
+        paths = [path for split in splits for path in split.learn + split.heldout]
+        self._first = dict(
+            zip(paths, np.cumsum([0] + [len(features[path]) for path in paths]), strict=False)
+        )
+        self._frames = {path: len(features[path]) for path in paths}
+        learn = np.concatenate([features[p] for split in splits for p in split.learn])
+        self.mean: Array = learn.mean(axis=0, dtype=np.float64).astype(np.float32)
+        spread = learn.std(axis=0, dtype=np.float64)
+        dead = spread < DEAD_DB
+        self.scale: Array = np.where(dead, 1.0, spread).astype(np.float32)
+        table = (np.concatenate([features[path] for path in paths]) - self.mean) / self.scale
+        noise = np.random.default_rng(seed).standard_normal((len(table), int(dead.sum())))
+        table[:, dead] = noise
+        self.table = torch.from_numpy(table).to(device)
+        self.digest = hashlib.sha256(np.ascontiguousarray(table).tobytes()).hexdigest()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data is."""
+        return self.table.device
+
+    def starts(self, paths: list[Path]) -> Tensor:
+        """The first frame of every window of the clips ``paths``: (n,) int64 on the device."""
+        found = [
+            np.arange(self.window.count(self._frames[path])) * self.window.hop + self._first[path]
+            for path in paths
+        ]
+        return torch.from_numpy(np.concatenate(found)).to(self.device)
+
+    def windows(self, starts: Tensor) -> Tensor:
+        """The windows that begin at ``starts`` (N,), gathered as (N, T, M)."""
+        frames, bands = self.window.frames, self.table.shape[1]
+        every = self.table.as_strided(
+            (len(self.table) - frames + 1, frames * bands), (bands, 1)
+        )  # a view: windows overlap in memory
+        return every[starts].view(-1, frames, bands)
+
+    def learn_starts(self, name: str) -> Tensor:
+        """Windows that the machine ``name`` learns from."""
+        return self.starts(self.splits[name].learn)
+
+    def heldout_starts(self, name: str) -> Tensor:
+        """Windows held out from the machine ``name``."""
+        return self.starts(self.splits[name].heldout)
+
+    def outlier_starts(self, name: str) -> Tensor:
+        """Windows that every other machine learns from.
+
+        Raises:
+            DataError: there is no other machine.
+        """
+        others = [split.learn for key, split in self.splits.items() if key != name]
+        if not others:
+            raise DataError(
+                f"{name} is the only machine of its type, so it has no outliers: "
+                "train it with --loss nll"
+            )
+        return self.starts([path for learn in others for path in learn])
+
+    def all_starts(self) -> Tensor:
+        """Windows that all machines learn from."""
+        return self.starts([path for split in self.splits.values() for path in split.learn])
+
+
+def load_corpus(dataset: Dataset, config: TrainConfig, device: torch.device) -> Corpus:
+    """Read the training clips of the config's machine type.
+
+    Raises:
+        DataError: a clip cannot be used, or a machine has too few.
+    """
+    machines = dataset.of_type(config.monitor.machine_type)
+    target = dataset.machine(config.monitor.machine_type, config.monitor.machine_id)
+    if len(target.train) < 3:
+        raise DataError(
+            f"{target.monitor.name} has {len(target.train)} training clip(s); at least 3 are "
+            "needed, of which one is held out to set the threshold"
+        )
+    splits = [split_clips(machine, config.holdout, config.seed) for machine in machines if machine.train]
+    paths = [path for split in splits for path in split.learn + split.heldout]
+    store = FeatureStore(config.logmel, config.channel)
+    features = dict(
+        zip(paths, store.read_all(paths, config.monitor.machine_type), strict=True)
+    )
+    window = config.settings.window
+    for path, logmel in features.items():
+        if len(logmel) < window.frames:
+            raise DataError(
+                f"'{path}' is too short: it has {len(logmel)} frames, one window takes "
+                f"{window.frames}"
+            )
+    return Corpus(splits, features, window, device, config.seed)
+
+
+def lowest_rate(paths: list[Path], rate_hz: int) -> int:
+    """The lowest rate among recordings, at most ``rate_hz``: slower ones cannot be judged."""
+    return min([rate_hz, *(sound_info(path).rate_hz for path in paths)])

@@ -1,0 +1,189 @@
+"""The training loop: epochs over windows that already lie on the device."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgeflow.flows import Flow
+from edgeflow.losses import LossSpec, loss_of
+from edgeflow.progress import Progress
+from edgeflow.training.checkpoint import load_checkpoint, save_checkpoint
+from edgeflow.training.config import Schedule
+from edgeflow.training.corpus import Corpus
+from edgeflow_runtime.errors import TrainingError
+from edgeflow_runtime.storage import write_text
+
+LOG = "log.jsonl"
+
+SAVE_INTERVAL_S = 5.0
+"""Epochs shorter than this share a checkpoint, so that tiny data sets do not train the disk."""
+
+LOOK_INTERVAL = 20
+"""Steps between looks at the device's numbers; each look waits for the device."""
+
+EVALUATION_BATCH = 256
+"""Windows scored at a time when no gradient is kept."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one loop does."""
+
+    folder: Path
+    """Where checkpoint and log are kept."""
+    label: str
+    """What the progress bar calls it."""
+    schedule: Schedule
+    """How long and how fast."""
+    loss: LossSpec
+    """Which loss."""
+    ceiling: float | None
+    """c, where the loss needs it."""
+    target: Tensor
+    """(n,) first frames of the target's windows."""
+    outliers: Tensor | None
+    """(m,) first frames of the outliers' windows."""
+    heldout: Tensor | None
+    """(h,) first frames of held-out normal windows, watched but not learned."""
+    seed: int
+    """Seed of the batches."""
+
+
+def train(flow: Flow, corpus: Corpus, task: Task) -> None:
+    """Train ``flow`` in place, going on from the folder's checkpoint if it holds one.
+
+    The batches of an epoch depend on the seed and the epoch alone, so an interrupted training that
+    goes on gives the same flow as an unbroken one.
+
+    Raises:
+        TrainingError: the loss is not finite; the last good checkpoint is kept.
+        StorageError: a checkpoint cannot be written.
+    """
+    optimiser = make_optimiser(flow, task.schedule)
+    first = load_checkpoint(task.folder, flow, optimiser) + 1
+    rows = _kept_rows(task.folder, first)
+    steps = math.ceil(len(task.target) / task.schedule.batch)
+    saved = time.monotonic()
+    total = task.schedule.epochs
+    with Progress(task.label, total * steps, "step", done=(first - 1) * steps) as progress:
+        for epoch in range(first, total + 1):
+            began = time.monotonic()
+            sums = _train_epoch(flow, corpus, task, optimiser, epoch, progress)
+            row = {"epoch": epoch, **sums, "seconds": round(time.monotonic() - began, 3)}
+            if task.heldout is not None and len(task.heldout):
+                row["heldout_nll"] = mean_nll(flow, corpus, task.heldout)
+            rows.append(json.dumps(row))
+            if epoch == total or time.monotonic() - saved > SAVE_INTERVAL_S:
+                write_text(task.folder / LOG, "\n".join(rows) + "\n")
+                save_checkpoint(task.folder, epoch, flow, optimiser)
+                saved = time.monotonic()
+
+
+def make_optimiser(flow: Flow, schedule: Schedule) -> torch.optim.Optimizer:
+    """The optimiser that ``schedule`` names; Adam in its fused form, half the time of a step."""
+    if schedule.optimiser == "adamax":
+        return torch.optim.Adamax(flow.parameters(), lr=schedule.learning_rate, foreach=True)
+    return torch.optim.Adam(flow.parameters(), lr=schedule.learning_rate, fused=True)
+
+
+@torch.no_grad()
+def mean_nll(flow: Flow, corpus: Corpus, starts: Tensor) -> float:
+    """Mean NLL in nats per dimension of the windows that begin at ``starts`` (n,)."""
+    parts = [flow.nll(corpus.windows(part)) for part in starts.split(EVALUATION_BATCH)]
+    return float(torch.cat(parts).double().mean())
+
+
+def batch_starts(task: Task, epoch: int) -> list[tuple[Tensor, Tensor | None]]:
+    """The windows of each step of an epoch: the target's in random order, outliers drawn."""
+    generator = torch.Generator().manual_seed(task.seed * 1_000_003 + epoch)
+    order = torch.randperm(len(task.target), generator=generator).to(task.target.device)
+    targets = task.target[order].split(task.schedule.batch)
+    if task.outliers is None:
+        return [(target, None) for target in targets]
+    drawn = torch.randint(len(task.outliers), (len(task.target),), generator=generator)
+    outliers = task.outliers[drawn.to(task.outliers.device)].split(task.schedule.batch)
+    return list(zip(targets, outliers, strict=True))
+
+
+def _train_epoch(
+    flow: Flow,
+    corpus: Corpus,
+    task: Task,
+    optimiser: torch.optim.Optimizer,
+    epoch: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """One epoch; returns its means for the log."""
+    batches = batch_starts(task, epoch)
+    seen = torch.zeros(len(batches), 4, device=corpus.device)  # loss, target, outlier, passed
+    looked = 0
+    for step, (target, outliers) in enumerate(batches):
+        seen[step] = _step(flow, corpus, task, optimiser, target, outliers)
+        if step - looked + 1 >= LOOK_INTERVAL or step == len(batches) - 1:
+            _check_finite(seen[looked : step + 1], epoch, looked, len(batches))
+            progress.advance(_note(task, epoch, seen[step].tolist()), step + 1 - looked)
+            looked = step + 1
+    loss, target_nll, outlier_nll, passed = seen.double().mean(dim=0).tolist()
+    row: dict[str, Any] = {"loss": loss, "target_nll": target_nll}
+    if task.outliers is not None:
+        drawn = sum(len(outliers) for _, outliers in batches if outliers is not None)
+        row["outlier_nll"] = outlier_nll
+        row["outliers_passing"] = int(seen[:, 3].sum())
+        row["outliers_passing_share"] = row["outliers_passing"] / drawn
+    return row
+
+
+def _step(
+    flow: Flow,
+    corpus: Corpus,
+    task: Task,
+    optimiser: torch.optim.Optimizer,
+    target: Tensor,
+    outliers: Tensor | None,
+) -> Tensor:
+    """One step; returns (loss, target NLL, outlier NLL, outliers passing) on the device."""
+    starts = target if outliers is None else torch.cat([target, outliers])
+    nll = flow.nll(corpus.windows(starts))
+    target_nll = nll[: len(target)]
+    outlier_nll = None if outliers is None else nll[len(target) :]
+    loss, passed = loss_of(task.loss, target_nll, outlier_nll, task.ceiling)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    outlier_mean = passed * 0.0 if outlier_nll is None else outlier_nll.mean()
+    return torch.stack([loss, target_nll.mean(), outlier_mean, passed.float()]).detach()
+
+
+def _check_finite(seen: Tensor, epoch: int, first: int, steps: int) -> None:
+    bad = torch.nonzero(~torch.isfinite(seen[:, 0])).flatten()
+    if len(bad):
+        step = first + int(bad[0]) + 1
+        raise TrainingError(
+            f"the loss is not finite in epoch {epoch}, batch {step} of {steps}: lower the learning "
+            "rate or c; the last good checkpoint is kept"
+        )
+
+
+def _note(task: Task, epoch: int, seen: list[float]) -> str:
+    loss, target, outlier, passed = seen
+    note = f"epoch {epoch}/{task.schedule.epochs} loss {loss:.3f} target {target:.3f}"
+    if task.outliers is None:
+        return note
+    return f"{note} outliers {outlier:.3f}, {int(passed)} passing"
+
+
+def _kept_rows(folder: Path, first: int) -> list[str]:
+    """The log's rows up to the checkpoint; later ones are written again as they recur."""
+    path = folder / LOG
+    if not path.exists():
+        return []
+    rows = path.read_text(encoding="utf-8").splitlines()
+    return [row for row in rows if json.loads(row)["epoch"] < first]

@@ -1,0 +1,88 @@
+"""One flow per machine type, trained on all its machines: the start of losses (4) and (5), and c."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+from edgeflow import __version__
+from edgeflow.features import cache_root
+from edgeflow.flows import Flow, build
+from edgeflow.losses import LossSpec
+from edgeflow.training.checkpoint import checkpoint_epoch, load_checkpoint
+from edgeflow.training.config import TrainConfig
+from edgeflow.training.corpus import Corpus
+from edgeflow.training.loop import Task, mean_nll, train
+from edgeflow_runtime.storage import write_text
+
+CEILING = "ceiling.json"
+
+
+def pretrained(config: TrainConfig, corpus: Corpus) -> tuple[Flow, float]:
+    """The flow of all machines of the type, and c, the mean NLL it reached on their windows.
+
+    Made once per type, flow, data and seed, kept in the cache, and reused for every machine and
+    loss. An interrupted one goes on where it stopped.
+
+    Returns:
+        The flow on the corpus's device, and c in nats per dimension.
+    """
+    folder = _folder(config, corpus)
+    flow = fresh_flow(config, corpus, corpus.all_starts())
+    schedule = config.settings.pretraining
+    if checkpoint_epoch(folder) < schedule.epochs:
+        name = config.monitor.machine_type
+        task = Task(
+            folder=folder,
+            label=f"pre-training on every {name}",
+            schedule=schedule,
+            loss=LossSpec("nll"),
+            ceiling=None,
+            target=corpus.all_starts(),
+            outliers=None,
+            heldout=None,
+            seed=config.seed,
+        )
+        train(flow, corpus, task)
+    load_checkpoint(folder, flow)
+    return flow, _ceiling(folder, flow, corpus)
+
+
+def fresh_flow(config: TrainConfig, corpus: Corpus, starts: torch.Tensor) -> Flow:
+    """An untrained flow on the corpus's device, its ActNorms started from windows at ``starts``."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        flow = build(config.settings.flow)
+        chosen = torch.randperm(len(starts))[:512]
+    flow = flow.to(corpus.device)
+    flow.initialize(corpus.windows(starts[chosen.to(starts.device)]))
+    return flow
+
+
+def _ceiling(folder: Path, flow: Flow, corpus: Corpus) -> float:
+    path = folder / CEILING
+    if path.exists():
+        return float(json.loads(path.read_text(encoding="utf-8"))["ceiling"])
+    ceiling = mean_nll(flow, corpus, corpus.all_starts())
+    write_text(path, json.dumps({"ceiling": ceiling}) + "\n")
+    return ceiling
+
+
+def _folder(config: TrainConfig, corpus: Corpus) -> Path:
+    settings = config.settings
+    key = {
+        "edgeflow": __version__,
+        "flow": settings.flow.to_dict(),
+        "window": settings.window.to_dict(),
+        "schedule": settings.pretraining.to_dict(),
+        "seed": config.seed,
+        "device": corpus.device.type,
+        "data": corpus.digest,
+        "clips": {name: len(split.learn) for name, split in corpus.splits.items()},
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    name = f"{config.monitor.machine_type}-{settings.flow.model}-{digest}"
+    return cache_root() / "pretrained" / name

@@ -1,0 +1,218 @@
+"""A run: one machine's training in one folder, from its settings to a flow that can be used."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import load_file, save
+
+from edgeflow import __version__
+from edgeflow.dataset import Dataset
+from edgeflow.flows import Flow, build
+from edgeflow.training.checkpoint import checkpoint_epoch, load_checkpoint
+from edgeflow.training.config import TrainConfig
+from edgeflow.training.corpus import Corpus, load_corpus, lowest_rate
+from edgeflow.training.loop import Task, train
+from edgeflow.training.pretraining import fresh_flow, pretrained
+from edgeflow_runtime.config import StrictConfig
+from edgeflow_runtime.errors import ConfigError, TrainingError
+from edgeflow_runtime.storage import write_bytes, write_text
+
+Array = npt.NDArray[np.float32]
+
+RECORD = "run.json"
+STANDARD = "standard.safetensors"
+RUN_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunRecord(StrictConfig):
+    """``run.json``: what was trained on what."""
+
+    run_version: int
+    """Version of the folder's layout."""
+    config: TrainConfig
+    """The settings."""
+    ceiling: float | None
+    """c that was used, in nats per dimension."""
+    arrays: bool
+    """Whether the data set holds log-Mel arrays."""
+    min_rate_hz: int
+    """The lowest rate among the recordings, 0 for arrays."""
+    learn: tuple[str, ...]
+    """The target's clips that were learned from, relative to the data set."""
+    heldout: tuple[str, ...]
+    """The target's clips that were held out."""
+    outliers: int
+    """How many clips of other machines took part."""
+    versions: dict[str, str]
+    """Versions of what trained it."""
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run, read back from its folder."""
+
+    folder: Path
+    """The folder."""
+    record: RunRecord
+    """What was trained on what."""
+    flow: Flow
+    """The trained flow, on the CPU, ready for inference."""
+    mean: Array
+    """(bands,) that log-Mel is centred by."""
+    scale: Array
+    """(bands,) that it is divided by."""
+
+    @classmethod
+    def load(cls, folder: str | Path) -> TrainedRun:
+        """Read a finished run.
+
+        Raises:
+            TrainingError: the folder holds no run, an unfinished or a damaged one.
+        """
+        folder = Path(folder)
+        record = read_record(folder)
+        if record is None:
+            raise TrainingError(f"'{folder}' holds no run: it has no {RECORD}")
+        wanted, epoch = record.config.settings.schedule.epochs, checkpoint_epoch(folder)
+        if epoch < wanted:
+            raise TrainingError(
+                f"'{folder}' is trained for {epoch} of {wanted} epochs: run the same train command "
+                "again to finish it"
+            )
+        flow = build(record.config.settings.flow)
+        load_checkpoint(folder, flow)
+        standard = load_file(folder / STANDARD)
+        return cls(folder, record, flow.eval(), standard["mean"], standard["scale"])
+
+
+def find_runs(folder: str | Path) -> list[Path]:
+    """The run that ``folder`` is, or the runs directly below it, in order.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    folder = Path(folder)
+    if (folder / RECORD).exists():
+        return [folder]
+    found = sorted(path.parent for path in folder.glob(f"*/{RECORD}"))
+    if not found:
+        state = "holds no run" if folder.is_dir() else "is missing"
+        raise TrainingError(f"'{folder}' {state}")
+    return found
+
+
+def read_record(folder: Path) -> RunRecord | None:
+    """The record of a run, ``None`` where there is no run.
+
+    Raises:
+        TrainingError: the record is damaged.
+    """
+    path = folder / RECORD
+    if not path.exists():
+        return None
+    try:
+        return RunRecord.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, ConfigError) as error:
+        raise TrainingError(f"'{path}' cannot be used: {error}") from error
+
+
+def train_run(config: TrainConfig, folder: Path, device: torch.device) -> bool:
+    """Train the machine that ``config`` names into ``folder``, going on from what stands there.
+
+    Returns:
+        Whether anything was left to do.
+
+    Raises:
+        TrainingError: the folder holds another training, or the loss is not finite.
+        DataError: the data set does not allow this training.
+    """
+    record = read_record(folder)
+    if record is not None and record.config != config:
+        raise TrainingError(
+            f"'{folder}' holds a training with other settings ({_difference(record.config, config)}"
+            "): choose another folder or delete it"
+        )
+    if record is not None and checkpoint_epoch(folder) >= config.settings.schedule.epochs:
+        return False
+    dataset = Dataset.scan(config.data)
+    corpus = load_corpus(dataset, config, device)
+    name = config.monitor.name
+    flow, ceiling = _start(config, corpus)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / STANDARD, save({"mean": corpus.mean, "scale": corpus.scale}))
+    _write_record(folder, config, dataset, corpus, ceiling)
+    task = Task(
+        folder=folder,
+        label=f"training {name}",
+        schedule=config.settings.schedule,
+        loss=config.loss,
+        ceiling=ceiling,
+        target=corpus.learn_starts(name),
+        outliers=corpus.outlier_starts(name) if config.loss.uses_outliers else None,
+        heldout=corpus.heldout_starts(name),
+        seed=config.seed,
+    )
+    train(flow, corpus, task)
+    return True
+
+
+def _start(config: TrainConfig, corpus: Corpus) -> tuple[Flow, float | None]:
+    """The flow to start from, and c."""
+    name = config.monitor.name
+    if not config.loss.uses_outliers:
+        return fresh_flow(config, corpus, corpus.learn_starts(name)), None
+    corpus.outlier_starts(name)  # says that there are none before minutes go by
+    flow, reached = pretrained(config, corpus)
+    return flow, reached if config.loss.ceiling is None else config.loss.ceiling
+
+
+def _write_record(
+    folder: Path, config: TrainConfig, dataset: Dataset, corpus: Corpus, ceiling: float | None
+) -> None:
+    split = corpus.splits[config.monitor.name]
+    others = [s.learn for name, s in corpus.splits.items() if name != config.monitor.name]
+    arrays = dataset.holds_arrays
+    record = RunRecord(
+        run_version=RUN_VERSION,
+        config=config,
+        ceiling=ceiling,
+        arrays=arrays,
+        min_rate_hz=0 if arrays else lowest_rate(split.learn, config.logmel.rate_hz),
+        learn=tuple(path.relative_to(dataset.root).as_posix() for path in split.learn),
+        heldout=tuple(path.relative_to(dataset.root).as_posix() for path in split.heldout),
+        outliers=sum(map(len, others)) if config.loss.uses_outliers else 0,
+        versions={
+            "edgeflow": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+    )
+    write_text(folder / RECORD, json.dumps(record.to_dict(), indent=2) + "\n")
+
+
+def _difference(old: TrainConfig, new: TrainConfig) -> str:
+    """The first setting that differs, as ``loss.kind is 'nll', not 'eq5'``."""
+    before, after = _flat(old.to_dict()), _flat(new.to_dict())
+    for key in {**before, **after}:
+        if before.get(key) != after.get(key):
+            return f"{key} is {before.get(key)!r}, not {after.get(key)!r}"
+    return "in nothing"
+
+
+def _flat(document: dict[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in document.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,177 @@
+"""Reading a bundle, whole and verified, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeflow_runtime.errors import (
+    BundleError,
+    BundleIntegrityError,
+    BundleVersionError,
+    ConfigError,
+)
+from edgeflow_runtime.logmel import LogMel
+from edgeflow_runtime.manifest import FORMAT_VERSION, Manifest
+
+Array = npt.NDArray[np.float32]
+
+MANIFEST = "manifest.json"
+FLOW = "flow.onnx"
+FRONTEND = "frontend.safetensors"
+GOLDEN = "golden.safetensors"
+MEMBERS = (FLOW, FRONTEND, GOLDEN)
+"""Members beside the manifest, each hashed in it."""
+
+DIGEST = "sha256"
+"""The manifest's key for its own hash, taken over its canonical JSON without this key."""
+
+
+def canonical_digest(document: dict[str, Any]) -> str:
+    """SHA-256 of a JSON document written with sorted keys and no spaces."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A monitor as it travels: one file that the board needs nothing beside.
+
+    Build one with :meth:`load`; every hash has then been checked.
+    """
+
+    path: Path
+    """Where it was read from."""
+    manifest: Manifest
+    """What it says of itself."""
+    onnx: bytes
+    """The folded flow: ``windows`` (N, T, M) to ``nll`` (N,) and ``nll_map`` (N, t, m)."""
+    frontend: dict[str, Array]
+    """``mean`` and ``scale`` (bands,), and ``window`` and ``filterbank`` if it listens to sound."""
+    golden: dict[str, npt.NDArray[Any]]
+    """A real clip: ``samples`` (if it listens to sound), ``logmel`` (frames, bands), ``nll``."""
+
+    @classmethod
+    def load(cls, path: str | Path) -> Bundle:
+        """Read and verify ``path``.
+
+        Raises:
+            BundleVersionError: a newer edgeflow wrote it.
+            BundleIntegrityError: it is truncated, edited or incomplete.
+            BundleError: there is no such file.
+        """
+        path = Path(path)
+        members = _read_members(path)
+        manifest = _read_manifest(path, members)
+        _check_hashes(path, members, manifest)
+        bundle = cls(
+            path,
+            manifest,
+            members[FLOW],
+            _read_tensors(path, FRONTEND, members),
+            _read_tensors(path, GOLDEN, members),
+        )
+        bundle._check_tensors()
+        return bundle
+
+    @property
+    def logmel(self) -> LogMel | None:
+        """The features with the bundle's own window and filterbank; ``None`` if fed with arrays."""
+        spec = self.manifest.features.logmel
+        if spec is None:
+            return None
+        return LogMel(spec, self.frontend["window"], self.frontend["filterbank"])
+
+    def standardise(self, logmel: Array) -> Array:
+        """(frames, bands) in dB to zero mean and unit scale, as in training."""
+        standard: Array = (logmel - self.frontend["mean"]) / self.frontend["scale"]
+        return standard
+
+    def _check_tensors(self) -> None:
+        bands = self.manifest.features.bands
+        wanted = {"mean": (bands,), "scale": (bands,)}
+        spec = self.manifest.features.logmel
+        if spec is not None:
+            wanted |= {"window": (spec.frame,), "filterbank": (bands, spec.frame // 2 + 1)}
+        for name, shape in wanted.items():
+            found = self.frontend.get(name)
+            if found is None or found.shape != shape:
+                have = "missing" if found is None else f"of shape {found.shape}"
+                raise BundleIntegrityError(
+                    f"'{self.path}': {FRONTEND} needs {name!r} of shape {shape}, it is {have}"
+                )
+        for name in ("logmel", "nll") + (("samples",) if spec else ()):
+            if name not in self.golden:
+                raise BundleIntegrityError(f"'{self.path}': {GOLDEN} lacks {name!r}")
+
+
+def _read_members(path: Path) -> dict[str, bytes]:
+    """All members by name, each read whole with its checksum verified."""
+    if not path.is_file():
+        raise BundleError(f"'{path}' is not a file" if path.exists() else f"'{path}' is missing")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename: archive.read(info) for info in archive.infolist()}
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+        raise BundleIntegrityError(
+            f"'{path}' is not a whole bundle (truncated, edited or something else): {error}"
+        ) from error
+    except OSError as error:
+        raise BundleError(f"'{path}' cannot be read: {error.strerror}") from error
+    for name in (MANIFEST, *MEMBERS):
+        if name not in members:
+            raise BundleIntegrityError(f"'{path}' lacks {name}")
+    return members
+
+
+def _read_manifest(path: Path, members: dict[str, bytes]) -> Manifest:
+    try:
+        document = json.loads(members[MANIFEST])
+    except ValueError as error:
+        raise BundleIntegrityError(f"'{path}': {MANIFEST} is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise BundleIntegrityError(f"'{path}': {MANIFEST} is not an object")
+    version = document.get("format_version")
+    if not isinstance(version, int) or version < 1:
+        raise BundleIntegrityError(f"'{path}': {MANIFEST} has no valid 'format_version'")
+    if version > FORMAT_VERSION:
+        raise BundleVersionError(
+            f"'{path}' has format {version}; this edgeflow reads up to {FORMAT_VERSION}: "
+            "update edgeflow"
+        )
+    digest = document.pop(DIGEST, None)
+    try:
+        manifest = Manifest.from_dict(document)
+    except ConfigError as error:
+        raise BundleIntegrityError(f"'{path}': {MANIFEST}: {error}") from error
+    if digest != canonical_digest(document):
+        raise BundleIntegrityError(f"'{path}': {MANIFEST} was edited: its hash differs")
+    return manifest
+
+
+def _check_hashes(path: Path, members: dict[str, bytes], manifest: Manifest) -> None:
+    for name in members:
+        if name != MANIFEST and name not in manifest.members:
+            raise BundleIntegrityError(f"'{path}' holds {name!r}, which its manifest does not name")
+    for name in {*MEMBERS, *manifest.members}:
+        found = hashlib.sha256(members[name]).hexdigest() if name in members else "missing"
+        if found != manifest.members.get(name):
+            raise BundleIntegrityError(f"'{path}': {name} was edited: its hash differs")
+
+
+def _read_tensors(path: Path, name: str, members: dict[str, bytes]) -> dict[str, Array]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        tensors: dict[str, Array] = load(members[name])
+    except (SafetensorError, ValueError) as error:
+        raise BundleIntegrityError(f"'{path}': {name} cannot be read: {error}") from error
+    return tensors

@@ -1,0 +1,115 @@
+"""What a bundle says of itself: the manifest, strictly typed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeflow_runtime.config import StrictConfig
+from edgeflow_runtime.logmel import LogMelSpec
+from edgeflow_runtime.windows import WindowSpec
+
+FORMAT_VERSION = 1
+"""The newest bundle format that this edgeflow reads and the one it writes."""
+
+SCORE_UNIT = "nats per dimension of the standardised log-Mel window"
+
+
+@dataclass(frozen=True)
+class Monitor(StrictConfig):
+    """Which machine the monitor listens to."""
+
+    machine_type: str
+    """For example ``fan``."""
+    machine_id: str
+    """For example ``00``."""
+
+    @property
+    def name(self) -> str:
+        """For example ``fan_id_00``."""
+        return f"{self.machine_type}_id_{self.machine_id}"
+
+
+@dataclass(frozen=True)
+class Features(StrictConfig):
+    """What the monitor is fed."""
+
+    bands: int
+    """Mel bands per frame."""
+    min_rate_hz: int
+    """The lowest rate among the training recordings; slower ones cannot be judged. 0 for arrays."""
+    logmel: LogMelSpec | None
+    """How log-Mel is computed; ``None`` if the monitor was trained on arrays made elsewhere."""
+
+
+@dataclass(frozen=True)
+class Threshold(StrictConfig):
+    """Where normal ends, and how that was decided."""
+
+    value: float
+    """Clips that score above it are anomalous; in nats per dimension."""
+    method: str
+    """How it was set, in words."""
+    false_alarm_probability: float
+    """The share of normal clips expected above it."""
+    heldout_clips: int
+    """Normal clips, kept from training, that it was set from."""
+    clip_seconds: float
+    """Length of those clips in seconds; scores of much shorter clips vary more. 0 for arrays."""
+
+
+@dataclass(frozen=True)
+class Training(StrictConfig):
+    """Where the flow comes from."""
+
+    model: str
+    """For example ``glow``."""
+    loss: str
+    """``nll``, ``eq4`` or ``eq5``."""
+    epochs: int
+    """Epochs trained."""
+    seed: int
+    """Seed of everything random in it."""
+    target_clips: int
+    """Clips of the machine that it learned from."""
+    outlier_clips: int
+    """Clips of other machines of the type that it was kept away from."""
+    outlier_ceiling: float | None
+    """c of equations (4) and (5) in nats per dimension; ``None`` for plain NLL."""
+    versions: dict[str, str]
+    """Versions of the packages that made it."""
+
+
+@dataclass(frozen=True)
+class Tolerances(StrictConfig):
+    """How far a replay of the golden recording may be off."""
+
+    logmel_db: float
+    """Largest difference of a log-Mel value, in dB."""
+    nll: float
+    """Largest difference of a window's NLL, in nats per dimension."""
+
+
+@dataclass(frozen=True)
+class Manifest(StrictConfig):
+    """The whole of ``manifest.json``."""
+
+    format_version: int
+    """Version of the bundle's format."""
+    monitor: Monitor
+    """Which machine."""
+    features: Features
+    """What it is fed."""
+    window: WindowSpec
+    """How frames become windows."""
+    precision: str
+    """Precision of the conditioner networks, written in the graph; ``fp32``."""
+    score_unit: str
+    """Unit of every score and threshold."""
+    threshold: Threshold
+    """Where normal ends."""
+    training: Training
+    """Where the flow comes from."""
+    tolerances: Tolerances
+    """How far a replay may be off."""
+    members: dict[str, str]
+    """SHA-256 of each other member of the bundle, by name."""
