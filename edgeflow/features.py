@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeflow.progress import track
-from edgeflow_runtime.audio import read_sound
-from edgeflow_runtime.clips import ARRAY_SUFFIX, read_logmel_array
+from edgeflow_runtime.clips import ARRAY_SUFFIX, ClipReader
 from edgeflow_runtime.errors import AudioError, DataError, StorageError
 from edgeflow_runtime.logmel import LogMel, LogMelSpec
 from edgeflow_runtime.storage import atomic_file
@@ -39,11 +38,11 @@ class FeatureStore:
     def __init__(
         self, spec: LogMelSpec, channel: int | None = None, root: Path | None = None
     ) -> None:
-        self._logmel = LogMel(spec)
-        self._channel = channel
+        logmel = LogMel(spec)
+        self._reader = ClipReader(spec.bands, logmel, channel=channel, allow_clipped=True)
         parameters = json.dumps([spec.to_dict(), channel], sort_keys=True)
         version = hashlib.sha256(parameters.encode())
-        version.update(self._logmel.window.tobytes() + self._logmel.filterbank.tobytes())
+        version.update(logmel.window.tobytes() + logmel.filterbank.tobytes())
         self._folder = (root or cache_root()) / "logmel" / version.hexdigest()[:16]
 
     def read_all(self, paths: list[Path], label: str) -> list[Array]:
@@ -76,31 +75,20 @@ class FeatureStore:
         Raises:
             AudioError: the clip cannot be read.
         """
-        bands = self._logmel.spec.bands
         if path.suffix.lower() == ARRAY_SUFFIX:
-            return read_logmel_array(path, bands)
+            return self._reader.read(path)[0]
         kept = self._folder / f"{_content_key(path)}.npy"
         try:
             cached: Array = np.load(kept, allow_pickle=False)
             return cached
         except (OSError, ValueError, EOFError):
-            pass  # not there yet, or damaged: made anew
-        samples = read_sound(path, self._logmel.spec.rate_hz, self._channel)
-        if not len(samples) or np.ptp(samples) == 0:
-            raise AudioError(f"'{path}' is silent")
-        logmel = self._logmel_of(path, samples)
+            logmel = self._reader.read(path)[0]  # not there yet, or damaged: made anew
         try:
             with atomic_file(kept) as file:
                 np.save(file, logmel)
         except StorageError as error:
             raise StorageError(f"{error}; choose another cache with EDGEFLOW_CACHE") from error
         return logmel
-
-    def _logmel_of(self, path: Path, samples: Array) -> Array:
-        try:
-            return self._logmel(samples)
-        except AudioError as error:
-            raise AudioError(f"'{path}' is too short: {error}") from error
 
 
 def _content_key(path: Path) -> str:

@@ -87,6 +87,12 @@ def train(flow: Flow, corpus: Corpus, task: Task) -> None:
                 saved = time.monotonic()
 
 
+def last_row(folder: Path) -> dict[str, Any]:
+    """The last epoch's row of the log in ``folder``."""
+    row: dict[str, Any] = json.loads((folder / LOG).read_text(encoding="utf-8").splitlines()[-1])
+    return row
+
+
 def make_optimiser(flow: Flow, schedule: Schedule) -> torch.optim.Optimizer:
     """The optimiser that ``schedule`` names; Adam in its fused form, half the time of a step."""
     if schedule.optimiser == "adamax":

@@ -126,7 +126,7 @@ def check_finite(name: str, samples: Array) -> Array:
     return samples
 
 
-def check_audible(name: str, samples: Array) -> None:
+def check_audible(name: str, samples: Array, *, allow_clipped: bool = False) -> None:
     """Refuse what a microphone gives when it hears nothing or too much.
 
     Raises:
@@ -137,7 +137,7 @@ def check_audible(name: str, samples: Array) -> None:
     if np.ptp(samples) <= SILENCE:
         raise AudioError(f"'{name}' is silent: is the microphone connected?")
     share = float(np.mean(np.abs(samples) >= FULL_SCALE))
-    if share > CLIPPED_SHARE:
+    if share > CLIPPED_SHARE and not allow_clipped:
         raise AudioError(
             f"'{name}' is clipped: {share:.1%} of its samples are at full scale: lower the gain"
         )

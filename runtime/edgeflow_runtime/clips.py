@@ -34,6 +34,8 @@ class ClipReader:
     """Recordings at a lower rate are refused."""
     channel: int | None = None
     """The channel to listen to."""
+    allow_clipped: bool = False
+    """Whether clipped sounds are read, too: an evaluation must not leave out the loud ones."""
 
     def read(self, path: str | Path) -> tuple[Array, float]:
         """The log-Mel of a clip, and its seconds (NaN where an array does not tell).
@@ -64,7 +66,7 @@ class ClipReader:
         """
         if self.logmel is None:
             raise AudioError(f"'{name}' is sound, but this monitor takes log-Mel arrays only")
-        check_audible(name, samples)
+        check_audible(name, samples, allow_clipped=self.allow_clipped)
         fewest = self.logmel.spec.frame // 2 + 1
         if len(samples) < fewest:
             raise AudioError(f"'{name}' is too short: {len(samples)} of {fewest} samples needed")

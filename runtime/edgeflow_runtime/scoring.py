@@ -17,7 +17,7 @@ from edgeflow_runtime.audio import check_finite, check_rate, choose_channel, res
 from edgeflow_runtime.backend import Backend, OnnxRuntimeBackend
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.clips import ClipReader, check_length
-from edgeflow_runtime.errors import AudioError, EdgeflowError, ScoreError
+from edgeflow_runtime.errors import AudioError, ScoreError
 
 Array = npt.NDArray[np.float32]
 
@@ -88,12 +88,15 @@ class Scorer:
         *,
         threshold: float | None = None,
         channel: int | None = None,
+        allow_clipped: bool = False,
     ) -> None:
         self.bundle = bundle
         self.backend = backend
         self.threshold = bundle.manifest.threshold.value if threshold is None else threshold
         features = bundle.manifest.features
-        self.reader = ClipReader(features.bands, bundle.logmel, features.min_rate_hz, channel)
+        self.reader = ClipReader(
+            features.bands, bundle.logmel, features.min_rate_hz, channel, allow_clipped
+        )
         self._window = bundle.manifest.window
 
     @classmethod
@@ -104,6 +107,7 @@ class Scorer:
         threshold: float | None = None,
         channel: int | None = None,
         workers: int | None = None,
+        allow_clipped: bool = False,
     ) -> Scorer:
         """Read a bundle and get it ready to score.
 
@@ -112,6 +116,7 @@ class Scorer:
             threshold: used in place of the bundle's, in nats per dimension.
             channel: the channel to listen to where a sound has several, the first is 0.
             workers: threads that run the flow; all the processor's if not given.
+            allow_clipped: judge clipped sounds, too, in place of calling them ``unknown``.
 
         Raises:
             BundleError: the bundle cannot be trusted or read.
@@ -119,7 +124,9 @@ class Scorer:
         """
         bundle = Bundle.load(path)
         backend = OnnxRuntimeBackend(bundle.onnx, workers)
-        return cls(bundle, backend, threshold=threshold, channel=channel)
+        return cls(
+            bundle, backend, threshold=threshold, channel=channel, allow_clipped=allow_clipped
+        )
 
     def score(self, samples: npt.ArrayLike, rate: int, *, name: str = "samples") -> ClipScore:
         """Judge one clip.
@@ -137,6 +144,13 @@ class Scorer:
         logmel = self.reader.listen(name, mono)
         seconds = len(mono) / self._rate_hz
         return self.score_logmel(logmel, seconds=seconds, name=name)
+
+    def judge(self, samples: npt.ArrayLike, rate: int, *, name: str) -> ClipScore:
+        """Like :meth:`score`, but a clip that cannot be judged is ``unknown`` and raises nothing."""
+        try:
+            return self.score(samples, rate, name=name)
+        except (AudioError, ScoreError) as error:
+            return self._judge(_Pending(name, error=str(error)), maps=False)
 
     def score_logmel(
         self, logmel: Array, *, seconds: float = math.nan, name: str = "log-Mel"
@@ -290,6 +304,3 @@ def _map_ahead(
             yield queue.popleft().result()
     while queue:
         yield queue.popleft().result()
-
-
-__all__ = ["ANOMALOUS", "NORMAL", "UNKNOWN", "ClipScore", "EdgeflowError", "Scorer"]

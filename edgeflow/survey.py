@@ -1,0 +1,187 @@
+"""A look over a whole data set: what is in it, and what looks wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from edgeflow.dataset import Dataset, Machine
+from edgeflow.progress import track
+from edgeflow_runtime.audio import check_audible, check_finite, read_sound, sound_info
+from edgeflow_runtime.clips import ARRAY_SUFFIX
+from edgeflow_runtime.errors import AudioError
+
+USUAL_RATE_HZ = 16000
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """What one clip turned out to be."""
+
+    seconds: float
+    """Length; 0 if unknown."""
+    rate_hz: int
+    """Sample rate; 0 for arrays and unreadable clips."""
+    channels: int
+    """Channels; 0 for arrays and unreadable clips."""
+    fault: str | None
+    """What is wrong with it."""
+
+
+@dataclass
+class MachineFacts:
+    """One machine's row."""
+
+    machine: str
+    """For example ``fan_id_00``."""
+    train: int
+    """Training clips."""
+    test_normal: int
+    """Normal test clips."""
+    test_anomalous: int
+    """Anomalous test clips."""
+    seconds: float
+    """Length of all its clips together."""
+    rates_hz: list[int]
+    """Rates that occur."""
+    channels: list[int]
+    """Channel counts that occur."""
+
+
+@dataclass
+class Survey:
+    """What is in a data set."""
+
+    root: str
+    """The folder."""
+    arrays: bool
+    """Whether clips are log-Mel arrays."""
+    machines: list[MachineFacts] = field(default_factory=list)
+    """One row a machine."""
+    wrong: list[str] = field(default_factory=list)
+    """What looks wrong, a line each."""
+
+    def to_json(self) -> str:
+        """The survey as a JSON document."""
+        return json.dumps(asdict(self), indent=2)
+
+    def to_table(self) -> str:
+        """The survey as text."""
+        width = max(len(row.machine) for row in self.machines)
+        lines = [
+            f"{'machine':<{width}}  train  test normal/anomalous  seconds  rate Hz       channels"
+        ]
+        for row in self.machines:
+            tests = f"{row.test_normal}/{row.test_anomalous}"
+            rates = ", ".join(map(str, row.rates_hz)) or "-"
+            channels = ", ".join(map(str, row.channels)) or "-"
+            lines.append(
+                f"{row.machine:<{width}}{row.train:>7}{tests:>23}{row.seconds:>9.0f}  "
+                f"{rates:<14}{channels}"
+            )
+        clips = sum(row.train + row.test_normal + row.test_anomalous for row in self.machines)
+        seconds = sum(row.seconds for row in self.machines)
+        kind = "log-Mel arrays" if self.arrays else "sounds"
+        types = len({row.machine.rpartition("_id_")[0] for row in self.machines})
+        lines.append(
+            f"{types} types, {len(self.machines)} machines, {clips} {kind}, {seconds:.0f} s"
+        )
+        lines += [f"! {line}" for line in self.wrong] or ["nothing looks wrong"]
+        return "\n".join(lines)
+
+
+def survey(dataset: Dataset) -> Survey:
+    """Read every clip of ``dataset`` and gather what there is.
+
+    Raises:
+        DataError: the data set mixes sounds and arrays.
+    """
+    found = Survey(str(dataset.root), dataset.holds_arrays)
+    paths = [path for machine in dataset.machines.values() for path in machine.clips]
+    facts = dict(zip(paths, _look_at_all(paths), strict=True))
+    for machine in dataset.machines.values():
+        found.machines.append(_row(machine, facts))
+        found.wrong += _machine_faults(machine, dataset)
+    found.wrong += [fact.fault for fact in facts.values() if fact.fault]
+    found.wrong += _rate_faults(list(facts.values()))
+    found.wrong += [f"'{path}' does not fit the layout and is not used" for path in dataset.strays]
+    return found
+
+
+def _look_at_all(paths: list[Path]) -> list[ClipFacts]:
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "edgeflow-survey")
+    try:
+        return list(track(pool.map(_look, paths), "reading", len(paths)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _look(path: Path) -> ClipFacts:
+    if path.suffix.lower() == ARRAY_SUFFIX:
+        return _look_at_array(path)
+    try:
+        info = sound_info(path)
+    except AudioError as error:
+        return ClipFacts(0, 0, 0, str(error))
+    fault = None
+    try:
+        for channel in range(info.channels):
+            sound = read_sound(path, info.rate_hz, channel)
+            check_audible(str(path), check_finite(str(path), sound))
+    except AudioError as error:
+        fault = str(error)
+    return ClipFacts(info.seconds, info.rate_hz, info.channels, fault)
+
+
+def _look_at_array(path: Path) -> ClipFacts:
+    fault = None
+    try:
+        array = np.load(path, allow_pickle=False)
+        if array.ndim != 2 or array.dtype != np.float32:
+            fault = f"'{path}' holds {array.dtype} of shape {array.shape}, not float32 (frames, bands)"
+        elif not np.isfinite(array).all():
+            fault = f"'{path}' holds values that are NaN or infinite"
+    except (ValueError, EOFError, OSError) as error:
+        fault = f"'{path}' is not a whole NumPy array: {error}"
+    return ClipFacts(0, 0, 0, fault)
+
+
+def _row(machine: Machine, facts: dict[Path, ClipFacts]) -> MachineFacts:
+    mine = [facts[path] for path in machine.clips]
+    return MachineFacts(
+        machine=machine.monitor.name,
+        train=len(machine.train),
+        test_normal=len(machine.test_normal),
+        test_anomalous=len(machine.test_anomalous),
+        seconds=sum(fact.seconds for fact in mine),
+        rates_hz=sorted({fact.rate_hz for fact in mine if fact.rate_hz}),
+        channels=sorted({fact.channels for fact in mine if fact.channels}),
+    )
+
+
+def _machine_faults(machine: Machine, dataset: Dataset) -> list[str]:
+    name, faults = machine.monitor.name, []
+    if len(machine.train) < 3:
+        faults.append(f"{name} has {len(machine.train)} training clip(s); at least 3 are needed")
+    if not machine.test_normal or not machine.test_anomalous:
+        faults.append(f"{name} lacks normal or anomalous test clips, so it has no AUC")
+    if len(dataset.of_type(machine.monitor.machine_type)) < 2:
+        faults.append(f"{name} is alone of its type: no outliers, so only --loss nll")
+    return faults
+
+
+def _rate_faults(facts: list[ClipFacts]) -> list[str]:
+    rates = sorted({fact.rate_hz for fact in facts if fact.rate_hz})
+    faults = []
+    if len(rates) > 1:
+        faults.append(f"the rates differ: {', '.join(map(str, rates))} Hz; all are resampled")
+    if rates and rates[0] < USUAL_RATE_HZ:
+        faults.append(f"some clips are below {USUAL_RATE_HZ} Hz: their upper bands are empty")
+    return faults
+
+

@@ -1,0 +1,54 @@
+"""The command that makes a bundle from a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path),
+    help="The bundle NAME.edgeflow, or a folder if RUN holds several runs.",
+)  # fmt: skip
+@click.option("--data", type=click.Path(path_type=Path), help="The data set, if it has moved.")
+@click.option(
+    "--false-alarms", type=click.FloatRange(0, 0.5, min_open=True, max_open=True), default=0.01,
+    show_default=True, help="Share of normal clips that the threshold lets alarm.",
+)  # fmt: skip
+def export(run: Path, output: Path, data: Path | None, false_alarms: float) -> None:
+    """Export a run as a bundle for the board.
+
+    The flow is folded and exported to ONNX, its operators are checked against TensorRT's, its score
+    against the trained flow's on real windows, and a threshold is set from held-out normal clips.
+    """
+    from edgeflow_runtime.extras import require
+
+    for package in ("torch", "onnx", "onnxscript"):
+        require(package, "export")
+    from edgeflow.training.run import TrainedRun, find_runs
+    from edgeflow_export.bundle_from_run import bundle_from_run
+
+    folders = find_runs(run)
+    for folder in folders:
+        trained = TrainedRun.load(folder)
+        path = _target(output, trained.record.config.monitor.name, several=folders != [run])
+        result = bundle_from_run(
+            trained,
+            path,
+            data=data,
+            false_alarm_probability=false_alarms,
+            say=lambda what, name=folder.name: click.echo(f"{name}: {what}", err=True),
+        )
+        click.echo(
+            f"{result.path}: {result.nodes} nodes, within {result.parity.worst:.1e} nats/dim of "
+            f"the trained flow on {result.parity.windows} windows, threshold "
+            f"{result.threshold.value:.4f}"
+        )
+
+
+def _target(output: Path, name: str, *, several: bool) -> Path:
+    """The bundle's path: ``output``, or a file in it where there are several or it is a folder."""
+    return output / f"{name}.edgeflow" if several or output.is_dir() else output

@@ -1,0 +1,73 @@
+"""ONNX from a trained flow: folded, exported, its operators checked."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+
+import onnx
+import torch
+
+from edgeflow.flows import Flow, FoldedFlow
+from edgeflow_export.operators import check_operators
+
+OPSET = 18
+"""ONNX operator set; TensorRT 10.3 to 11.4 take 17 to 20."""
+
+INPUT = "windows"
+OUTPUTS = ("nll", "nll_map")
+
+
+def onnx_from_flow(flow: Flow) -> bytes:
+    """Fold ``flow`` and export it.
+
+    Returns:
+        The graph: ``windows`` (N, T, M) float32 to ``nll`` (N,) and ``nll_map`` (N, t, m).
+
+    Raises:
+        OperatorError: the graph holds an operator that TensorRT does not take.
+    """
+    model = onnx_from_folded(flow.fold().cpu().eval(), flow.frames, flow.bands)
+    check_operators(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def onnx_from_folded(folded: FoldedFlow, frames: int, bands: int) -> onnx.ModelProto:
+    """Export a folded flow with a free number of windows."""
+    example = torch.zeros(2, frames, bands)
+    with _quiet():
+        program = torch.onnx.export(
+            folded,
+            (example,),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    model = program.model_proto
+    onnx.checker.check_model(model)
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's chatter about other libraries' operators off the terminal."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
