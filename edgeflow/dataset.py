@@ -60,7 +60,9 @@ class Dataset:
         """
         root = Path(root)
         if not root.is_dir():
-            raise DataError(f"'{root}' is not a folder" if root.exists() else f"'{root}' is missing")
+            raise DataError(
+                f"'{root}' is not a folder" if root.exists() else f"'{root}' is missing"
+            )
         machines: dict[str, Machine] = {}
         strays = []
         for path in sorted(root.glob("*/*/*")):

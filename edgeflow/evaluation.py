@@ -108,4 +108,3 @@ def mean_of(results: Sequence[MachineResult]) -> dict[str, float]:
     """The mean of each figure over machines."""
     names = ("auc", "pauc", "baseline_auc", "baseline_pauc")
     return {name: float(np.mean([getattr(r, name) for r in results])) for name in names}
-

@@ -143,7 +143,9 @@ def _look_at_array(path: Path) -> ClipFacts:
     try:
         array = np.load(path, allow_pickle=False)
         if array.ndim != 2 or array.dtype != np.float32:
-            fault = f"'{path}' holds {array.dtype} of shape {array.shape}, not float32 (frames, bands)"
+            fault = (
+                f"'{path}' holds {array.dtype} of shape {array.shape}, not float32 (frames, bands)"
+            )
         elif not np.isfinite(array).all():
             fault = f"'{path}' holds values that are NaN or infinite"
     except (ValueError, EOFError, OSError) as error:
@@ -183,5 +185,3 @@ def _rate_faults(facts: list[ClipFacts]) -> list[str]:
     if rates and rates[0] < USUAL_RATE_HZ:
         faults.append(f"some clips are below {USUAL_RATE_HZ} Hz: their upper bands are empty")
     return faults
-
-

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgeflow_runtime.manifest import Monitor
 
 
-class Ceiling(click.ParamType):
+class Ceiling(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
     """``auto`` or a number."""
 
     name = "auto|NUMBER"

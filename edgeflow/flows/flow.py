@@ -59,7 +59,7 @@ class Flow(nn.Module):
 
     def nll(self, x: Tensor) -> Tensor:
         """NLL of windows (N, T, M) as (N,), in nats per dimension."""
-        z, log_det = self(x)
+        z, log_det = self.forward(x)
         energy = 0.5 * z.square().sum(dim=1)
         return (energy - log_det) / self.dims + 0.5 * LOG_2PI
 
@@ -68,7 +68,7 @@ class Flow(nn.Module):
 
         The normalisation and ``log_det``, which do not depend on the data, are spread evenly.
         """
-        z, log_det = self(x)
+        z, log_det = self.forward(x)
         energy = self.energy_map(z)  # (N, t, m)
         constant = 0.5 * LOG_2PI - log_det / self.dims  # (N,)
         cells = energy.shape[1] * energy.shape[2]

@@ -56,18 +56,13 @@ class FoldedMAF(FoldedFlow):
         scale = torch.ones(flow.dims, dtype=torch.float64, device=_device(flow))
         shift = torch.zeros_like(scale)
         log_det = torch.zeros_like(scale).sum()
-        for block, norm in zip(flow.blocks, flow.norms, strict=True):
+        for block, norm in flow.pairs():
             weight_in = block.hidden.weight.double() * block.in_mask
             weight_out = block.shift.weight.double() * block.out_mask
-            network = nn.Sequential(
-                nn.Linear(flow.dims, len(weight_in)),
-                nn.ReLU(),
-                nn.Linear(len(weight_in), flow.dims, bias=False),
-            )
-            network[0].weight.data = (weight_in * scale).float()
-            network[0].bias.data = (block.hidden.bias + weight_in @ (scale * shift)).float()
-            network[2].weight.data = (-weight_out / scale[:, None]).float()
-            self.conditioners.append(network)
+            bias = block.hidden.bias + weight_in @ (scale * shift)
+            hidden = _linear(weight_in * scale, bias)
+            output = _linear(-weight_out / scale[:, None])
+            self.conditioners.append(nn.Sequential(hidden, nn.ReLU(), output))
             shift = shift + (norm.shift.double() - block.shift.bias) / scale
             scale = scale * norm.log_scale.double().exp()
             log_det = log_det + norm.log_scale.double().sum()
@@ -95,10 +90,10 @@ class FoldedGlow(FoldedFlow):
         self.conditioners = nn.ModuleList()
         self.means = nn.ParameterList()
         self.scales = nn.ParameterList()
-        self.steps = len(flow.blocks[0])
+        self.steps = len(flow.scales()[0][0])
         log_det = flow.latents(torch.zeros(1, flow.frames, flow.bands, device=_device(flow)))[1]
-        for block, prior in zip(flow.blocks, flow.priors, strict=True):
-            for step in block:
+        for steps, prior in flow.scales():
+            for step in steps:
                 self._add_step(step)
             self._add_prior(prior, flow.dims)
         cells = flow.shapes[0][1] * flow.shapes[0][2]
@@ -123,8 +118,8 @@ class FoldedGlow(FoldedFlow):
         stretch = step.norm.log_scale.double().exp().flatten()
         weight = step.mix.weight().double() * stretch
         mixer = nn.Conv2d(len(weight), len(weight), 1)
-        mixer.weight.data = weight.float()[:, :, None, None]
-        mixer.bias.data = (weight @ step.norm.shift.double().flatten()).float()
+        mixer.weight = _constant(weight[:, :, None, None])
+        mixer.bias = _constant(weight @ step.norm.shift.double().flatten())
         self.mixers.append(mixer)
         self.positions.append(_constant(step.coupling.position[None]))
         self.conditioners.append(copy.deepcopy(step.coupling.conditioner))
@@ -156,6 +151,15 @@ def merge_cells(energies: list[Tensor]) -> Tensor:
 def _share(log_det: Tensor, dims: int, cells: int) -> float:
     """The part of the NLL that does not depend on the data, per cell of the map."""
     return (0.5 * LOG_2PI - float(log_det) / dims) / cells
+
+
+def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
+    """A layer with the given (out, in) weight and (out,) bias."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    layer.weight = _constant(weight)
+    if bias is not None:
+        layer.bias = _constant(bias)
+    return layer
 
 
 def _constant(value: Tensor) -> nn.Parameter:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -124,13 +126,20 @@ class Glow(Flow):
             self.priors.append(Prior(channels, cells))
             self.shapes.append((channels, rows, cells))  # of this block's latent
 
+    def scales(self) -> list[tuple[list[Step], Prior]]:
+        """The steps of each block with its prior."""
+        pairs = zip(self.blocks, self.priors, strict=True)
+        return [
+            (list(cast("Iterable[Step]", block)), cast("Prior", prior)) for block, prior in pairs
+        ]
+
     def latents(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """Windows (N, T, M) to one standard normal latent (N, c, h, w) a block, and ``log_det``."""
         h, log_det = x.unsqueeze(1), x.new_zeros(())
         found = []
-        for k, (block, prior) in enumerate(zip(self.blocks, self.priors, strict=True)):
+        for k, (steps, prior) in enumerate(self.scales()):
             h = self.squeeze(h)[0]
-            for step in block:
+            for step in steps:
                 h, change = step(h)
                 log_det = log_det + change
             if k < len(self.blocks) - 1:
@@ -151,10 +160,10 @@ class Glow(Flow):
         """See :class:`Flow`."""
         found = self._unflatten(z)
         h = z.new_empty(0)
-        for k in reversed(range(len(self.blocks))):
-            latent = self.priors[k].inverse(found[k])
-            h = latent if k == len(self.blocks) - 1 else torch.cat([h, latent], dim=1)
-            for step in reversed(self.blocks[k]):
+        for (steps, prior), latent in zip(reversed(self.scales()), reversed(found), strict=True):
+            x = prior.inverse(latent)
+            h = x if latent is found[-1] else torch.cat([h, x], dim=1)
+            for step in reversed(steps):
                 h = step.inverse(h)
             h = self.squeeze.inverse(h)
         return h.squeeze(1)
@@ -166,9 +175,9 @@ class Glow(Flow):
     def initialize(self, x: Tensor) -> None:
         """See :class:`Flow`."""
         h = x.unsqueeze(1)
-        for block in self.blocks:
+        for steps, _ in self.scales():
             h = self.squeeze(h)[0]
-            for step in block:
+            for step in steps:
                 h = step.initialize(h)
             h = h.chunk(2, dim=1)[0]
 
@@ -179,5 +188,5 @@ class Glow(Flow):
 
     def _unflatten(self, z: Tensor) -> list[Tensor]:
         sizes = [c * h * w for c, h, w in self.shapes]
-        parts = z.split(sizes, dim=1)
+        parts = torch.split(z, sizes, dim=1)
         return [part.view(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -57,10 +58,17 @@ class MAF(Flow):
         )
         self.norms = nn.ModuleList(ActNorm(self.dims, 0) for _ in range(spec.blocks))
 
+    def pairs(self) -> list[tuple[AdditiveAutoregression, ActNorm]]:
+        """Each block with the ActNorm after it."""
+        return cast(
+            "list[tuple[AdditiveAutoregression, ActNorm]]",
+            list(zip(self.blocks, self.norms, strict=True)),
+        )
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Flow`."""
         z, log_det = x.flatten(1), x.new_zeros(())
-        for block, norm in zip(self.blocks, self.norms, strict=True):
+        for block, norm in self.pairs():
             z = block(z)[0]
             z, change = norm(z)
             log_det = log_det + change
@@ -68,7 +76,7 @@ class MAF(Flow):
 
     def inverse(self, z: Tensor) -> Tensor:
         """See :class:`Flow`. Sequential: costs D passes a block."""
-        for block, norm in zip(reversed(self.blocks), reversed(self.norms), strict=True):
+        for block, norm in reversed(self.pairs()):
             z = block.inverse(norm.inverse(z))
         return z.view(-1, self.frames, self.bands)
 
@@ -79,7 +87,7 @@ class MAF(Flow):
     def initialize(self, x: Tensor) -> None:
         """See :class:`Flow`."""
         z = x.flatten(1)
-        for block, norm in zip(self.blocks, self.norms, strict=True):
+        for block, norm in self.pairs():
             z = norm.initialize(block.initialize(z))
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The invertible transforms that flows are made of; each is volume-preserving or constant in volume.
+"""The invertible transforms that flows are made of; each changes volume by a constant.
 
 Convention: ``forward(x) -> (z, log_det)`` maps data to noise and ``inverse(z) -> x`` back;
 ``log_det`` is the log-determinant of the Jacobian in nats. Here it never depends on the data, so it

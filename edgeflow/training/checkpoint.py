@@ -16,9 +16,7 @@ from edgeflow_runtime.storage import write_bytes
 CHECKPOINT = "checkpoint.safetensors"
 
 
-def save_checkpoint(
-    folder: Path, epoch: int, flow: Flow, optimiser: torch.optim.Optimizer
-) -> None:
+def save_checkpoint(folder: Path, epoch: int, flow: Flow, optimiser: torch.optim.Optimizer) -> None:
     """Write the state after ``epoch`` epochs, whole or not at all. Raises ``StorageError``."""
     tensors = {f"flow.{name}": value for name, value in flow.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
@@ -69,7 +67,8 @@ def checkpoint_epoch(folder: Path) -> int:
 
 def _read(path: Path) -> tuple[int, dict[str, Tensor]]:
     with safe_open(path, "pt") as file:
-        return int(file.metadata()["epoch"]), {name: file.get_tensor(name) for name in file.keys()}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return int(file.metadata()["epoch"]), tensors
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -121,9 +121,7 @@ def preset(model: str, name: str, *, bands: int = 128, epochs: int | None = None
         known = ", ".join(f"{m} {n}" for m, n in PRESETS)
         raise ConfigError(f"no preset {name!r} for {model!r}: there are {known}")
     settings = PRESETS[model, name]
-    settings = dataclasses.replace(
-        settings, flow=dataclasses.replace(settings.flow, bands=bands)
-    )
+    settings = dataclasses.replace(settings, flow=dataclasses.replace(settings.flow, bands=bands))
     if epochs is not None:
         schedule = dataclasses.replace(settings.schedule, epochs=epochs)
         settings = dataclasses.replace(settings, schedule=schedule)

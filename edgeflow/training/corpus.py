@@ -154,12 +154,12 @@ def load_corpus(dataset: Dataset, config: TrainConfig, device: torch.device) -> 
             f"{target.monitor.name} has {len(target.train)} training clip(s); at least 3 are "
             "needed, of which one is held out to set the threshold"
         )
-    splits = [split_clips(machine, config.holdout, config.seed) for machine in machines if machine.train]
+    splits = [
+        split_clips(machine, config.holdout, config.seed) for machine in machines if machine.train
+    ]
     paths = [path for split in splits for path in split.learn + split.heldout]
     store = FeatureStore(config.logmel, config.channel)
-    features = dict(
-        zip(paths, store.read_all(paths, config.monitor.machine_type), strict=True)
-    )
+    features = dict(zip(paths, store.read_all(paths, config.monitor.machine_type), strict=True))
     window = config.settings.window
     for path, logmel in features.items():
         if len(logmel) < window.frames:

@@ -103,7 +103,7 @@ def make_optimiser(flow: Flow, schedule: Schedule) -> torch.optim.Optimizer:
 @torch.no_grad()
 def mean_nll(flow: Flow, corpus: Corpus, starts: Tensor) -> float:
     """Mean NLL in nats per dimension of the windows that begin at ``starts`` (n,)."""
-    parts = [flow.nll(corpus.windows(part)) for part in starts.split(EVALUATION_BATCH)]
+    parts = [flow.nll(corpus.windows(part)) for part in torch.split(starts, EVALUATION_BATCH)]
     return float(torch.cat(parts).double().mean())
 
 
@@ -111,11 +111,12 @@ def batch_starts(task: Task, epoch: int) -> list[tuple[Tensor, Tensor | None]]:
     """The windows of each step of an epoch: the target's in random order, outliers drawn."""
     generator = torch.Generator().manual_seed(task.seed * 1_000_003 + epoch)
     order = torch.randperm(len(task.target), generator=generator).to(task.target.device)
-    targets = task.target[order].split(task.schedule.batch)
+    targets = torch.split(task.target[order], task.schedule.batch)
     if task.outliers is None:
         return [(target, None) for target in targets]
     drawn = torch.randint(len(task.outliers), (len(task.target),), generator=generator)
-    outliers = task.outliers[drawn.to(task.outliers.device)].split(task.schedule.batch)
+    chosen = task.outliers[drawn.to(task.outliers.device)]
+    outliers = torch.split(chosen, task.schedule.batch)
     return list(zip(targets, outliers, strict=True))
 
 
@@ -137,7 +138,7 @@ def _train_epoch(
             _check_finite(seen[looked : step + 1], epoch, looked, len(batches))
             progress.advance(_note(task, epoch, seen[step].tolist()), step + 1 - looked)
             looked = step + 1
-    loss, target_nll, outlier_nll, passed = seen.double().mean(dim=0).tolist()
+    loss, target_nll, outlier_nll = seen[:, :3].double().mean(dim=0).tolist()
     row: dict[str, Any] = {"loss": loss, "target_nll": target_nll}
     if task.outliers is not None:
         drawn = sum(len(outliers) for _, outliers in batches if outliers is not None)

@@ -1,4 +1,4 @@
-"""One flow per machine type, trained on all its machines: the start of losses (4) and (5), and c."""
+"""One flow for all machines of a type: the start of losses (4) and (5), and their c."""
 
 from __future__ import annotations
 

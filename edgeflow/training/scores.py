@@ -54,4 +54,5 @@ class RunScores:
         if not len(windows):
             raise DataError(f"'{path}' is too short: it does not fill one window")
         every = torch.from_numpy(windows.copy()).to(self._device)
-        return float(torch.cat([self._flow.nll(part) for part in every.split(CHUNK)]).double().mean())
+        parts = [self._flow.nll(part) for part in torch.split(every, CHUNK)]
+        return float(torch.cat(parts).double().mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -40,13 +41,17 @@ def export(run: Path, output: Path, data: Path | None, false_alarms: float) -> N
             path,
             data=data,
             false_alarm_probability=false_alarms,
-            say=lambda what, name=folder.name: click.echo(f"{name}: {what}", err=True),
+            say=partial(_say, folder.name),
         )
         click.echo(
             f"{result.path}: {result.nodes} nodes, within {result.parity.worst:.1e} nats/dim of "
             f"the trained flow on {result.parity.windows} windows, threshold "
             f"{result.threshold.value:.4f}"
         )
+
+
+def _say(name: str, what: str) -> None:
+    click.echo(f"{name}: {what}", err=True)
 
 
 def _target(output: Path, name: str, *, several: bool) -> Path:

@@ -6,13 +6,14 @@ import onnx
 
 from edgeflow_runtime.errors import OperatorError
 
-ACCEPTED = frozenset(
-    """
-    Add Cast Clip Concat Conv DequantizeLinear Div Exp Gather Gemm Log MatMul Max Mul Pad Pow
-    QuantizeLinear ReduceL2 ReduceMean ReduceSum Relu Reshape Sigmoid Slice Softplus Split Sqrt
-    Sub Tanh Transpose Unsqueeze
-    """.split()
-)
+# fmt: off
+ACCEPTED = frozenset({
+    "Add", "Cast", "Clip", "Concat", "Conv", "DequantizeLinear", "Div", "Exp", "Gather", "Gemm",
+    "Log", "MatMul", "Max", "Mul", "Pad", "Pow", "QuantizeLinear", "ReduceL2", "ReduceMean",
+    "ReduceSum", "Relu", "Reshape", "Sigmoid", "Slice", "Softplus", "Split", "Sqrt", "Sub", "Tanh",
+    "Transpose", "Unsqueeze",
+})
+# fmt: on
 """Operators that every supported TensorRT parses and builds."""
 
 

@@ -184,5 +184,5 @@ def _check_riff_size(path: Path, size: int) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """libsndfile's own words, without the address of the object that spoke them."""
+    """Libsndfile's own words, without the address of the object that spoke them."""
     return str(getattr(error, "error_string", error)).strip().rstrip(".")

@@ -96,7 +96,7 @@ class Bundle:
 
     def _check_tensors(self) -> None:
         bands = self.manifest.features.bands
-        wanted = {"mean": (bands,), "scale": (bands,)}
+        wanted: dict[str, tuple[int, ...]] = {"mean": (bands,), "scale": (bands,)}
         spec = self.manifest.features.logmel
         if spec is not None:
             wanted |= {"window": (spec.frame,), "filterbank": (bands, spec.frame // 2 + 1)}

@@ -28,7 +28,9 @@ COLOURS = {"normal": "green", "anomalous": "red", "unknown": "yellow"}
 @click.option("--json", "style", flag_value="json", help="JSON lines (the default in a pipe).")
 @click.option("--csv", "style", flag_value="csv", help="Comma-separated values.")
 @click.option("--table", "style", flag_value="table", help="A table (the default on a terminal).")
-@click.option("--map", "maps", type=click.Path(path_type=Path), help="Save NLL maps to this folder.")
+@click.option(
+    "--map", "maps", type=click.Path(path_type=Path), help="Save NLL maps to this folder."
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; all cores if not given.")
 @click.option("--every", type=click.FloatRange(min=0.1), help="From a pipe: seconds in one clip.")
 @click.option("--rate", type=click.IntRange(min=1), help="From a pipe: sample rate in Hz.")
@@ -117,16 +119,12 @@ def _draw(results: Iterator[ClipScore], bundle: Bundle, folder: Path) -> Iterato
     """Save the map of each clip that was judged, under a name that is its own."""
     from edgeflow_runtime.picture import save_map
 
-    used: set[str] = set()
+    used: dict[str, int] = {}
     for result in results:
         if result.nll_map is not None:
-            parts = Path(result.file).with_suffix("").parts
-            name = next(
-                candidate
-                for size in range(1, len(parts) + 2)
-                if (candidate := "_".join(parts[-size:]).strip("/")) not in used or size > len(parts)
-            )
-            used.add(name)
+            stem = Path(result.file).stem
+            used[stem] = used.get(stem, 0) + 1
+            name = stem if used[stem] == 1 else f"{stem}-{used[stem]}"
             save_map(result, bundle, folder / f"{name}.png")
         yield result
 

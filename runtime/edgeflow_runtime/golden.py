@@ -1,4 +1,4 @@
-"""Replaying a bundle's golden recording: does this machine give what the export gave?"""
+"""Replaying a bundle's golden recording, to see that this machine gives what the export gave."""
 
 from __future__ import annotations
 

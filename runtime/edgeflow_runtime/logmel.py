@@ -40,7 +40,7 @@ class LogMelSpec(StrictConfig):
     bands: int = 128
     """Mel bands."""
     filterbank: str = "psf"
-    """``psf`` (python_speech_features' design) or ``slaney`` (librosa's and the DCASE baseline's)."""
+    """``psf`` (python_speech_features' design) or ``slaney`` (librosa's and DCASE's)."""
 
     def __post_init__(self) -> None:
         if min(self.rate_hz, self.frame, self.hop, self.bands) < 1 or self.frame % 2:
@@ -107,11 +107,11 @@ def _mel_to_hz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 class LogMel:
-    """Log-Mel features in dB with a given window and filterbank.
+    r"""Log-Mel features in dB with a given window and filterbank.
 
     Frame ``k`` is centred on sample ``k * hop``; both ends of the clip are reflected.
 
-    .. math:: 10 \\log_{10}(B \\, |\\mathrm{rfft}(w \\odot x)|^2 + 2.2 \\cdot 10^{-16})
+    .. math:: 10 \log_{10}(B \, |\mathrm{rfft}(w \odot x)|^2 + 2.2 \cdot 10^{-16})
 
     Args:
         spec: sizes and rate.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,7 +146,7 @@ class Scorer:
         return self.score_logmel(logmel, seconds=seconds, name=name)
 
     def judge(self, samples: npt.ArrayLike, rate: int, *, name: str) -> ClipScore:
-        """Like :meth:`score`, but a clip that cannot be judged is ``unknown`` and raises nothing."""
+        """Like :meth:`score`, but a clip that cannot be judged is ``unknown``, not an error."""
         try:
             return self.score(samples, rate, name=name)
         except (AudioError, ScoreError) as error:
@@ -183,7 +183,7 @@ class Scorer:
     def _rate_hz(self) -> int:
         spec = self.bundle.manifest.features.logmel
         if spec is None:
-            raise AudioError("this monitor was trained on log-Mel arrays and cannot listen to sound")
+            raise AudioError("this monitor was trained on log-Mel arrays; it hears no sound")
         return spec.rate_hz
 
     def _mono(self, name: str, samples: npt.NDArray[Any], rate: int) -> Array:
@@ -294,7 +294,10 @@ def _land(result: Future[Array], shares: list[tuple[_Pending, int]]) -> None:
 
 
 def _map_ahead(
-    pool: ThreadPoolExecutor, read: Any, paths: Iterable[str | Path], ahead: int  # noqa: ANN401
+    pool: ThreadPoolExecutor,
+    read: Callable[[str | Path], _Pending],
+    paths: Iterable[str | Path],
+    ahead: int,
 ) -> Iterator[_Pending]:
     """``map`` in order, at most ``ahead`` clips in memory before they are wanted."""
     queue: deque[Future[_Pending]] = deque()

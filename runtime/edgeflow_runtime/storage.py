@@ -55,4 +55,3 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``path``, whole or not at all. Raises :class:`StorageError`."""
     write_bytes(path, text.encode())
-
