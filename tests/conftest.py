@@ -1,0 +1,104 @@
+"""What several tests stand on: a tiny data set, a trained run, its bundle, real recordings."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from edgeflow.flows import GlowSpec, MAFSpec
+from edgeflow.losses import LossSpec
+from edgeflow.synth import SynthSpec, synthesise
+from edgeflow.training.config import FlowSettings, Schedule, TrainConfig
+from edgeflow_runtime.logmel import LogMelSpec
+from edgeflow_runtime.manifest import Monitor
+from edgeflow_runtime.windows import WindowSpec
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of the tests' own, so that nothing is left from, or for, anyone else."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["EDGEFLOW_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mimii() -> Path:
+    """The real recordings."""
+    default = REPOSITORY.parent / "shared" / "data" / "mimii"
+    folder = Path(os.environ.get("EDGEFLOW_MIMII", default))
+    if not folder.is_dir():
+        pytest.skip("no real recordings: point EDGEFLOW_MIMII at the MIMII subset")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two fans and two valves, a few clips of two seconds each."""
+    folder = tmp_path_factory.mktemp("data") / "sounds"
+    synthesise(folder, SynthSpec(("fan", "valve"), machines=2, clips=6, seconds=2.0))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def maf_settings() -> FlowSettings:
+    """A MAF that trains in a second."""
+    return FlowSettings(
+        flow=MAFSpec(hidden=32, blocks=2),
+        window=WindowSpec(frames=4, hop=4),
+        schedule=Schedule(epochs=3, batch=16, optimiser="adam", learning_rate=1e-3),
+        pretraining=Schedule(epochs=2, batch=32, optimiser="adam", learning_rate=1e-3),
+    )
+
+
+@pytest.fixture(scope="session")
+def glow_settings(maf_settings: FlowSettings) -> FlowSettings:
+    """A Glow that trains in a few seconds."""
+    return dataclasses.replace(
+        maf_settings,
+        flow=GlowSpec(frames=16, steps=2, hidden=8),
+        window=WindowSpec(frames=16, hop=8),
+    )
+
+
+@pytest.fixture(scope="session")
+def config(sounds: Path, maf_settings: FlowSettings) -> TrainConfig:
+    """The training of the first fan with the tiny MAF and plain NLL."""
+    return TrainConfig(
+        data=str(sounds),
+        monitor=Monitor("fan", "00"),
+        loss=LossSpec("nll"),
+        settings=maf_settings,
+        logmel=LogMelSpec(),
+        channel=None,
+        holdout=0.1,
+        seed=0,
+    )
+
+
+@pytest.fixture(scope="session")
+def run_folder(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    import torch
+
+    from edgeflow.training.run import train_run
+
+    folder = tmp_path_factory.mktemp("runs") / "fan_id_00"
+    train_run(config, folder, torch.device("cpu"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle_path(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its bundle."""
+    from edgeflow.training.run import TrainedRun
+    from edgeflow_export.bundle_from_run import bundle_from_run
+
+    path = tmp_path_factory.mktemp("bundles") / "fan_id_00.edgeflow"
+    bundle_from_run(TrainedRun.load(run_folder), path)
+    return path

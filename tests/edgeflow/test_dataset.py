@@ -1,0 +1,96 @@
+"""The layout is read strictly, and what does not fit is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edgeflow.dataset import Dataset
+from edgeflow.features import FeatureStore
+from edgeflow.survey import survey
+from edgeflow_runtime.errors import DataError
+from edgeflow_runtime.logmel import LogMel, LogMelSpec
+
+
+def test_scan_sorts_clips_by_machine_split_and_condition(sounds: Path):
+    dataset = Dataset.scan(sounds)
+    assert list(dataset.machines) == ["fan_id_00", "fan_id_02", "valve_id_00", "valve_id_02"]
+    machine = dataset.machine("fan", "02")
+    assert (len(machine.train), len(machine.test_normal), len(machine.test_anomalous)) == (6, 5, 5)
+    assert not dataset.holds_arrays
+    assert dataset.strays == []
+
+
+def test_real_recordings(mimii: Path):
+    dataset = Dataset.scan(mimii)
+    assert len(dataset.machines) == 16
+    assert {len(machine.clips) for machine in dataset.machines.values()} == {15}
+
+
+def test_what_is_not_there_is_named_with_what_is(sounds: Path, tmp_path: Path):
+    dataset = Dataset.scan(sounds)
+    with pytest.raises(DataError, match="no machine of type 'pump'; it has fan, valve"):
+        dataset.of_type("pump")
+    with pytest.raises(DataError, match="no fan with id '04'; it has 00, 02"):
+        dataset.machine("fan", "04")
+    with pytest.raises(DataError, match="holds no clip in the layout"):
+        Dataset.scan(tmp_path)
+    with pytest.raises(DataError, match="is missing"):
+        Dataset.scan(tmp_path / "gone")
+
+
+def write(root: Path, name: str, samples: np.ndarray, rate: int = 16000) -> None:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(root / name, samples, rate)
+
+
+def test_mixed_sounds_and_arrays_are_refused(tmp_path: Path):
+    write(tmp_path, "fan/train/normal_id_00_00000000.wav", np.ones(10))
+    np.save(tmp_path / "fan/train/normal_id_00_00000001.npy", np.ones((9, 128), np.float32))
+    with pytest.raises(DataError, match="mixes 1 log-Mel arrays with 1 sounds"):
+        _ = Dataset.scan(tmp_path).holds_arrays
+
+
+def test_survey_names_what_looks_wrong(tmp_path: Path):
+    noise = 0.1 * np.random.default_rng(0).standard_normal((8000, 2))
+    for i in range(3):
+        write(tmp_path, f"fan/train/normal_id_00_0000000{i}.wav", noise)
+    write(tmp_path, "fan/test/normal_id_00_00000003.flac", noise[:, 0], 8000)
+    write(tmp_path, "fan/test/anomaly_id_00_00000000.wav", np.zeros(8000))
+    write(tmp_path, "fan/train/anomaly_id_00_00000009.wav", noise)
+    found = survey(Dataset.scan(tmp_path))
+    text = found.to_table()
+    assert found.machines[0].rates_hz == [8000, 16000]
+    assert found.machines[0].channels == [1, 2]
+    for part in ("is silent", "rates differ", "below 16000", "alone of its type", "not used"):
+        assert part in text
+    assert "1 types, 1 machines, 5 sounds" in text
+
+
+def test_a_sound_set_looks_right(sounds: Path):
+    assert survey(Dataset.scan(sounds)).wrong == []
+
+
+def test_features_are_computed_once_and_by_content(sounds: Path, tmp_path: Path):
+    clip = sorted((sounds / "fan" / "train").iterdir())[0]
+    store = FeatureStore(LogMelSpec(), root=tmp_path)
+    first = store.read(clip)
+    samples, _ = soundfile.read(clip, dtype="float32")
+    np.testing.assert_array_equal(first, LogMel(LogMelSpec())(samples))
+    (kept,) = tmp_path.rglob("*.npy")
+    np.save(kept, first + 1)
+    np.testing.assert_array_equal(store.read(clip), first + 1)  # it came from the cache
+    kept.write_bytes(b"damaged")
+    np.testing.assert_array_equal(store.read(clip), first)
+    slaney = FeatureStore(LogMelSpec(filterbank="slaney"), root=tmp_path).read(clip)
+    assert not np.array_equal(slaney, first)
+
+
+def test_a_clip_that_cannot_be_used_is_named(sounds: Path, tmp_path: Path):
+    store = FeatureStore(LogMelSpec(), root=tmp_path)
+    (tmp_path / "bad.wav").write_bytes(b"not a sound, but long enough")
+    with pytest.raises(DataError, match=r"'.*bad\.wav' is not a sound file.* \(and 1 more"):
+        store.read_all([tmp_path / "bad.wav", tmp_path / "gone.wav"], "test")

@@ -1,0 +1,270 @@
+"""Training: resumable to the same flow, bounded, stopped by name, once pre-trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgeflow.dataset import Dataset
+from edgeflow.features import cache_root
+from edgeflow.losses import LossSpec
+from edgeflow.training import loop
+from edgeflow.training.checkpoint import CHECKPOINT, checkpoint_epoch
+from edgeflow.training.config import FlowSettings, Schedule, TrainConfig, preset
+from edgeflow.training.corpus import Corpus, Split, load_corpus, split_clips
+from edgeflow.training.run import TrainedRun, train_run
+from edgeflow_runtime.errors import ConfigError, DataError, TrainingError
+from edgeflow_runtime.manifest import Monitor
+from edgeflow_runtime.windows import WindowSpec
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint after every epoch, however short."""
+    monkeypatch.setattr(loop, "SAVE_INTERVAL_S", 0.0)
+
+
+def with_epochs(config: TrainConfig, epochs: int) -> TrainConfig:
+    schedule = dataclasses.replace(config.settings.schedule, epochs=epochs)
+    settings = dataclasses.replace(config.settings, schedule=schedule)
+    return dataclasses.replace(config, settings=settings)
+
+
+def with_loss(config: TrainConfig, kind: str, **more: float) -> TrainConfig:
+    return dataclasses.replace(config, loss=LossSpec(kind, **more))
+
+
+def rows_of(folder: Path) -> list[dict]:
+    return [json.loads(row) for row in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return TrainedRun.load(folder).flow.state_dict()
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    first, second = weights_of(a), weights_of(b)
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, rtol=0, atol=0)
+    timeless = [[{**row, "seconds": 0} for row in rows_of(folder)] for folder in (a, b)]
+    assert timeless[0] == timeless[1]
+
+
+def test_training_lowers_the_nll(run_folder: Path):
+    rows = rows_of(run_folder)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert rows[-1]["target_nll"] < rows[0]["target_nll"]
+    assert all(np.isfinite(row["heldout_nll"]) for row in rows)
+
+
+@pytest.mark.parametrize("kind", ["nll", "eq5"])
+def test_interrupted_and_resumed_equals_unbroken(
+    config: TrainConfig, tmp_path: Path, kind: str, every_epoch: None, monkeypatch
+):
+    config = with_loss(config, kind)
+    train_run(config, tmp_path / "unbroken", CPU)
+    saved = loop.save_checkpoint
+
+    def save_then_stop(folder: Path, epoch: int, *rest: object) -> None:
+        saved(folder, epoch, *rest)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(config, tmp_path / "broken", CPU)
+    assert checkpoint_epoch(tmp_path / "broken") == 1
+    monkeypatch.setattr(loop, "save_checkpoint", saved)
+    assert train_run(config, tmp_path / "broken", CPU)
+    assert_same_run(tmp_path / "unbroken", tmp_path / "broken")
+
+
+def test_killed_and_resumed_equals_unbroken(config: TrainConfig, tmp_path: Path):
+    config = with_epochs(with_loss(config, "eq4"), 12)
+    train_run(config, tmp_path / "unbroken", CPU)
+    code = (
+        "import json, sys, time; from pathlib import Path; import torch\n"
+        "from edgeflow.training import loop; from edgeflow.training.run import *\n"
+        "loop.SAVE_INTERVAL_S = 0.0\n"
+        "whole = loop.mean_nll\n"
+        "loop.mean_nll = lambda *a: (time.sleep(0.2), whole(*a))[1]\n"
+        "config = TrainConfig.from_dict(json.loads(sys.argv[1]))\n"
+        "train_run(config, Path(sys.argv[2]), torch.device('cpu'))\n"
+    )
+    broken = tmp_path / "broken"
+    arguments = [sys.executable, "-c", code, json.dumps(config.to_dict()), str(broken)]
+    process = subprocess.Popen(arguments, env=os.environ)
+    while not (broken / CHECKPOINT).exists() or checkpoint_epoch(broken) < 3:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 3 <= checkpoint_epoch(broken) < 12
+    train_run(config, broken, CPU)
+    assert_same_run(tmp_path / "unbroken", broken)
+
+
+def test_a_finished_run_is_left_alone_and_another_is_refused(config: TrainConfig, run_folder: Path):
+    before = (run_folder / CHECKPOINT).stat().st_mtime_ns
+    assert not train_run(config, run_folder, CPU)
+    assert (run_folder / CHECKPOINT).stat().st_mtime_ns == before
+    with pytest.raises(TrainingError, match=r"other settings \(seed is 0, not 1\)"):
+        train_run(dataclasses.replace(config, seed=1), run_folder, CPU)
+
+
+def test_an_unfinished_and_a_damaged_run_are_named(
+    config: TrainConfig, run_folder: Path, tmp_path: Path
+):
+    copy = tmp_path / "copy"
+    shutil.copytree(run_folder, copy)
+    (copy / CHECKPOINT).write_bytes((copy / CHECKPOINT).read_bytes()[:-100])
+    with pytest.raises(TrainingError, match="cannot be used"):
+        TrainedRun.load(copy)
+    (copy / CHECKPOINT).unlink()
+    with pytest.raises(TrainingError, match="0 of 3 epochs"):
+        TrainedRun.load(copy)
+    with pytest.raises(TrainingError, match=r"holds no run: it has no run\.json"):
+        TrainedRun.load(tmp_path)
+
+
+def test_a_loss_that_is_not_finite_names_epoch_and_batch_and_keeps_the_checkpoint(
+    config: TrainConfig, tmp_path: Path, every_epoch: None, monkeypatch
+):
+    steps = 0
+    step = loop._step
+
+    def breaking(*args: object) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        return step(*args) * (float("nan") if steps == 7 else 1.0)
+
+    monkeypatch.setattr(loop, "_step", breaking)
+    with pytest.raises(TrainingError, match=r"not finite in epoch 2, batch 3 of 4"):
+        train_run(config, tmp_path, CPU)
+    assert checkpoint_epoch(tmp_path) == 1
+
+
+def test_one_pretraining_serves_every_machine_and_loss(config: TrainConfig, tmp_path: Path):
+    config = dataclasses.replace(with_loss(config, "eq5"), seed=11)
+    before = set(cache_root().glob("pretrained/*"))
+    train_run(config, tmp_path / "a", CPU)
+    (made,) = set(cache_root().glob("pretrained/*")) - before
+    times = {path: path.stat().st_mtime_ns for path in made.iterdir()}
+    other = dataclasses.replace(with_loss(config, "eq4"), monitor=Monitor("fan", "02"))
+    train_run(other, tmp_path / "b", CPU)
+    assert {path: path.stat().st_mtime_ns for path in made.iterdir()} == times
+    ceilings = [TrainedRun.load(tmp_path / name).record.ceiling for name in "ab"]
+    assert ceilings[0] == ceilings[1] is not None
+    for row in rows_of(tmp_path / "a"):
+        assert 0 <= row["outliers_passing_share"] <= 1
+
+
+def test_a_ceiling_can_be_given(config: TrainConfig, tmp_path: Path):
+    train_run(with_loss(config, "eq4", ceiling=-50.0), tmp_path, CPU)
+    assert TrainedRun.load(tmp_path).record.ceiling == -50.0
+    assert {row["outliers_passing"] for row in rows_of(tmp_path)} == {0}
+
+
+def test_target_nll_stays_bounded_against_outliers(config: TrainConfig, tmp_path: Path):
+    train_run(with_epochs(with_loss(config, "eq5"), 30), tmp_path, CPU)
+    rows = rows_of(tmp_path)
+    assert max(row["target_nll"] for row in rows) < rows[0]["target_nll"] + 0.5
+    assert rows[-1]["target_nll"] < rows[-1]["outlier_nll"]
+
+
+def test_a_glow_trains_too(config: TrainConfig, glow_settings: FlowSettings, tmp_path: Path):
+    train_run(dataclasses.replace(config, settings=glow_settings), tmp_path, CPU)
+    rows = rows_of(tmp_path)
+    assert rows[-1]["target_nll"] < rows[0]["target_nll"]
+
+
+def test_a_machine_alone_has_no_outliers(config: TrainConfig, sounds: Path, tmp_path: Path):
+    for split in ("train", "test"):
+        shutil.copytree(sounds / "fan" / split, tmp_path / "data" / "fan" / split)
+        for path in (tmp_path / "data" / "fan" / split).glob("*_id_02_*"):
+            path.unlink()
+    alone = dataclasses.replace(with_loss(config, "eq5"), data=str(tmp_path / "data"))
+    with pytest.raises(DataError, match="only machine of its type, so it has no outliers"):
+        train_run(alone, tmp_path / "run", CPU)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_machine_without_training_clips_is_named(
+    config: TrainConfig, sounds: Path, tmp_path: Path
+):
+    shutil.copytree(sounds / "fan" / "test", tmp_path / "data" / "fan" / "test")
+    with pytest.raises(DataError, match=r"fan_id_00 has 0 training clip\(s\); at least 3"):
+        train_run(dataclasses.replace(config, data=str(tmp_path / "data")), tmp_path / "r", CPU)
+
+
+def test_heldout_clips_are_never_learned_from(config: TrainConfig, run_folder: Path):
+    record = TrainedRun.load(run_folder).record
+    assert len(record.heldout) == 2
+    assert not set(record.heldout) & set(record.learn)
+    machine = Dataset.scan(config.data).machine("fan", "00")
+    split = split_clips(machine, config.holdout, config.seed)
+    assert [path.name for path in split.heldout] == [Path(name).name for name in record.heldout]
+
+
+def tiny_corpus(features: np.ndarray, window: WindowSpec) -> Corpus:
+    machine = Dataset  # only its name is read below
+    del machine
+    from edgeflow.dataset import Machine
+
+    path = Path("clip")
+    split = Split(Machine(Monitor("fan", "00"), [path]), [path], [])
+    return Corpus([split], {path: features}, window, CPU, seed=0)
+
+
+def test_windows_are_gathered_from_the_right_frames():
+    features = np.random.default_rng(0).normal(5, 3, (20, 6)).astype(np.float32)
+    corpus = tiny_corpus(features, WindowSpec(4, 3))
+    starts = corpus.learn_starts("fan_id_00")
+    windows = corpus.windows(starts).numpy() * corpus.scale + corpus.mean
+    expected = WindowSpec(4, 3).views(features)
+    np.testing.assert_allclose(windows, expected, atol=1e-5)
+
+
+def test_a_band_that_never_varies_is_noise_in_training_and_zero_when_scoring():
+    features = np.random.default_rng(0).normal(5, 3, (500, 6)).astype(np.float32)
+    features[:, 2] = -156.5
+    corpus = tiny_corpus(features, WindowSpec(4, 4))
+    assert abs(float(corpus.table[:, 2].std()) - 1) < 0.1
+    assert abs(((features - corpus.mean) / corpus.scale)[:, 2]).max() < 1e-3
+
+
+def test_batches_depend_on_seed_and_epoch_alone(config: TrainConfig):
+    corpus = load_corpus(Dataset.scan(config.data), config, CPU)
+    task = loop.Task(
+        Path(), "", config.settings.schedule, config.loss, None,
+        corpus.learn_starts("fan_id_00"), corpus.outlier_starts("fan_id_00"), None, seed=3,
+    )  # fmt: skip
+    first, again, later = (loop.batch_starts(task, epoch) for epoch in (1, 1, 2))
+    assert all(torch.equal(a, b) and torch.equal(x, y) for (a, x), (b, y) in zip(first, again))
+    assert not torch.equal(first[0][0], later[0][0])
+    seen = torch.cat([target for target, _ in first])
+    assert torch.equal(seen.sort().values, task.target.sort().values)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"epochs": 0}, {"batch": 1}, {"learning_rate": 0.0}, {"optimiser": "sgd"}]
+)
+def test_senseless_schedules_are_refused(bad: dict):
+    good = {"epochs": 1, "batch": 2, "optimiser": "adam", "learning_rate": 1e-3}
+    with pytest.raises(ConfigError):
+        Schedule(**(good | bad))
+    with pytest.raises(ConfigError, match="no preset 'huge'"):
+        preset("maf", "huge")

@@ -1,0 +1,177 @@
+"""Export: the same score, only known operators, an honest threshold, one whole file."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from edgeflow.flows import Flow, GlowSpec, MAFSpec, build
+from edgeflow.training.config import FlowSettings, TrainConfig
+from edgeflow.training.run import TrainedRun, train_run
+from edgeflow_export.bundle_from_run import bundle_from_run
+from edgeflow_export.onnx_from_flow import onnx_from_flow
+from edgeflow_export.operators import ACCEPTED, check_operators
+from edgeflow_export.parity import check_parity
+from edgeflow_export.threshold import threshold_from_scores
+from edgeflow_runtime import Scorer
+from edgeflow_runtime.backend import OnnxRuntimeBackend
+from edgeflow_runtime.errors import ExportError, OperatorError, ParityError
+from edgeflow_runtime.golden import replay
+
+SPECS = [
+    GlowSpec(frames=16, bands=32, blocks=2, steps=2, hidden=8),
+    MAFSpec(frames=4, bands=32, blocks=3, hidden=48),
+]
+
+
+def trained(spec) -> Flow:
+    torch.manual_seed(0)
+    flow = build(spec)
+    for parameter in flow.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    flow.initialize(torch.randn(64, spec.frames, spec.bands))
+    return flow
+
+
+@pytest.fixture(params=SPECS, ids=lambda spec: spec.model)
+def flow(request: pytest.FixtureRequest) -> Flow:
+    return trained(request.param)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 17])
+def test_onnx_runtime_gives_torchs_nll_and_map(flow: Flow, batch: int):
+    backend = OnnxRuntimeBackend(onnx_from_flow(flow))
+    windows = torch.randn(batch, flow.frames, flow.bands)
+    with torch.no_grad():
+        nll, nll_map = flow.nll(windows).numpy(), flow.nll_map(windows).numpy()
+    np.testing.assert_allclose(backend.nll(windows.numpy()), nll, atol=1e-5)
+    np.testing.assert_allclose(backend.nll_map(windows.numpy()), nll_map, atol=1e-5)
+
+
+def test_the_graph_is_almost_minimal():
+    model = onnx.load_from_string(onnx_from_flow(trained(SPECS[1])))
+    kinds = {node.op_type for node in model.graph.node}
+    assert kinds <= {"Gemm", "MatMul", "Relu", "Add", "Mul", "Pow", "Reshape", "ReduceSum"}
+    assert sum(node.op_type in ("Gemm", "MatMul") for node in model.graph.node) == 2 * 3
+    glow = onnx.load_from_string(onnx_from_flow(trained(SPECS[0])))
+    assert {node.op_type for node in glow.graph.node} <= ACCEPTED
+    assert sum(node.op_type == "Conv" for node in glow.graph.node) == 4 * 2 * 2
+
+
+def graph_of(operator: str, **attributes: object) -> onnx.ModelProto:
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 2])
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    node = helper.make_node(operator, ["x"], ["y"], name="culprit", **attributes)
+    return helper.make_model(helper.make_graph([node], "g", [value], [out]))
+
+
+@pytest.mark.parametrize("operator", ["Det", "DFT", "NonZero"])
+def test_a_forbidden_operator_is_named_with_its_node(operator: str):
+    with pytest.raises(OperatorError, match=f"operator {operator} \\(node 'culprit'\\)"):
+        check_operators(graph_of(operator))
+    check_operators(graph_of("Relu"))
+
+
+def test_computed_reduction_axes_are_refused():
+    model = graph_of("ReduceSum")
+    model.graph.node[0].input.append("computed")
+    with pytest.raises(OperatorError, match="axes of ReduceSum"):
+        check_operators(model)
+
+
+class Off:
+    """A fake backend that is right but for one window."""
+
+    name, device, batch, workers = "fake", "fake", 4, 1
+
+    def __init__(self, flow: Flow, error: float) -> None:
+        self._flow, self._error, self._seen = flow, error, 0
+
+    def nll(self, windows: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            found = self._flow.nll(torch.from_numpy(windows)).numpy()
+        if self._seen <= 5 < self._seen + len(windows):
+            found[5 - self._seen] += self._error
+        self._seen += len(windows)
+        return found
+
+
+@pytest.mark.parametrize("error", [2e-4, float("nan"), float("inf")])
+def test_parity_refuses_and_names_the_worst_window(flow: Flow, error: float):
+    clips = {"a.wav": torch.randn(9, flow.frames, flow.bands).numpy()}
+    with pytest.raises(ParityError, match=r"on window 5 of 'a\.wav'"):
+        check_parity(flow, Off(flow, error), clips)
+    assert check_parity(flow, Off(flow, 5e-5), clips).windows == 9
+
+
+def test_threshold_keeps_its_promise_on_normal_scores():
+    rng = np.random.default_rng(0)
+    alarms = []
+    for _ in range(4000):
+        heldout, learned, new = rng.normal(0, 1, 4), rng.normal(-0.3, 1, 12), rng.normal(0, 1)
+        alarms.append(new > threshold_from_scores(heldout, learned, 0.05, 10.0).value)
+    assert np.mean(alarms) == pytest.approx(0.05, abs=0.012)
+
+
+@pytest.mark.parametrize(
+    ("heldout", "learned", "probability", "message"),
+    [
+        ([], [1.0, 2.0], 0.01, "found 0 and 2"),
+        ([1.0], [1.0], 0.01, "found 1 and 1"),
+        ([np.nan], [1.0, 2.0], 0.01, "not finite"),
+        ([1.0], [1.0, 2.0], 0.7, "between 0 and 0.5"),
+    ],
+)
+def test_threshold_refuses_what_it_cannot_be_set_from(heldout, learned, probability, message):
+    with pytest.raises(ExportError, match=message):
+        threshold_from_scores(np.array(heldout), np.array(learned), probability, 10.0)
+
+
+def test_a_run_becomes_a_bundle_that_verifies(bundle_path: Path, run_folder: Path):
+    scorer = Scorer.load(bundle_path)
+    assert replay(scorer.bundle, scorer.backend).passed
+    manifest, record = scorer.bundle.manifest, TrainedRun.load(run_folder).record
+    assert manifest.window == record.config.settings.window
+    assert manifest.threshold.heldout_clips == len(record.heldout)
+    assert manifest.training.target_clips == len(record.learn)
+    assert manifest.precision == "fp32"
+
+
+def test_export_is_reproducible(run_folder: Path, bundle_path: Path, tmp_path: Path):
+    bundle_from_run(TrainedRun.load(run_folder), tmp_path / "again.edgeflow")
+    assert (tmp_path / "again.edgeflow").read_bytes() == bundle_path.read_bytes()
+
+
+def test_a_data_set_that_moved_is_named(run_folder: Path, tmp_path: Path):
+    with pytest.raises(ExportError, match="name the data set's place with --data"):
+        bundle_from_run(TrainedRun.load(run_folder), tmp_path / "x.edgeflow", data=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_log_mel_arrays_train_export_and_score_like_sounds(
+    sounds: Path, config: TrainConfig, maf_settings: FlowSettings, bundle_path: Path, tmp_path: Path
+):
+    from edgeflow.features import FeatureStore
+
+    store = FeatureStore(config.logmel)
+    for clip in sounds.rglob("*.wav"):
+        array = tmp_path / "arrays" / clip.relative_to(sounds).with_suffix(".npy")
+        array.parent.mkdir(parents=True, exist_ok=True)
+        np.save(array, store.read(clip))
+    arrays = dataclasses.replace(config, data=str(tmp_path / "arrays"))
+    train_run(arrays, tmp_path / "run", torch.device("cpu"))
+    path = tmp_path / "arrays.edgeflow"
+    bundle_from_run(TrainedRun.load(tmp_path / "run"), path)
+    clips = sorted((tmp_path / "arrays" / "fan" / "test").iterdir())
+    found = [result.score for result in Scorer.load(path).score_files(clips)]
+    same = [sounds / clip.relative_to(tmp_path / "arrays").with_suffix(".wav") for clip in clips]
+    expected = [result.score for result in Scorer.load(bundle_path).score_files(same)]
+    assert found == pytest.approx(expected, abs=1e-5)
+    (refused,) = Scorer.load(path).score_files(same[:1])
+    assert "trained on log-Mel arrays" in str(refused.error)

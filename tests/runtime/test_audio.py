@@ -1,0 +1,123 @@
+"""Reading sound: every format it should, and one clear line for what it should not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edgeflow_runtime.audio import check_audible, read_sound, sound_info
+from edgeflow_runtime.errors import AudioError
+
+RATE = 16000
+
+
+def tone(seconds: float = 0.5, rate: int = RATE, hz: float = 440.0) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * hz * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "tolerance"),
+    [
+        ("a.wav", "PCM_16", 4e-5), ("a.wav", "PCM_24", 2e-7), ("a.wav", "PCM_32", 1e-7),
+        ("a.wav", "PCM_U8", 1e-2), ("a.wav", "FLOAT", 0), ("a.wav", "DOUBLE", 0),
+        ("a.flac", "PCM_16", 4e-5), ("a.flac", "PCM_24", 2e-7),
+    ],
+)  # fmt: skip
+def test_formats(tmp_path: Path, name: str, subtype: str, tolerance: float):
+    soundfile.write(tmp_path / name, tone(), RATE, subtype=subtype)
+    found = read_sound(tmp_path / name, RATE)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, tone(), atol=tolerance + 1e-12)
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+def test_other_rates_are_resampled(tmp_path: Path, rate: int):
+    soundfile.write(tmp_path / "a.wav", tone(rate=rate), rate, subtype="FLOAT")
+    found = read_sound(tmp_path / "a.wav", RATE)
+    middle = slice(len(found) // 4, len(found) // 2)
+    assert abs(len(found) - RATE // 2) <= 1
+    np.testing.assert_allclose(found[middle], tone()[middle], atol=1e-3)
+
+
+def test_a_channel_is_chosen_never_mixed(tmp_path: Path):
+    both = np.stack([tone(hz=440), tone(hz=1000)], axis=1)
+    soundfile.write(tmp_path / "a.wav", both, RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match="has 2 channels; .* choose one with --channel 0 to 1"):
+        read_sound(tmp_path / "a.wav", RATE)
+    with pytest.raises(AudioError, match="no channel 2"):
+        read_sound(tmp_path / "a.wav", RATE, channel=2)
+    np.testing.assert_array_equal(read_sound(tmp_path / "a.wav", RATE, channel=1), both[:, 1])
+
+
+def test_too_low_a_rate_is_refused(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", tone(rate=8000), 8000)
+    with pytest.raises(AudioError, match="is at 8000 Hz; .* upper bands would be empty"):
+        read_sound(tmp_path / "a.wav", RATE, min_rate_hz=16000)
+
+
+def test_missing_empty_folder_and_text(tmp_path: Path):
+    (tmp_path / "empty.wav").write_bytes(b"")
+    (tmp_path / "text.wav").write_text("no sound at all, but a long enough file")
+    for name, message in [
+        ("gone.wav", "is missing"),
+        ("empty.wav", "is empty"),
+        ("text.wav", "is not a sound file"),
+        (".", "is not a file"),
+    ]:
+        with pytest.raises(AudioError, match=message):
+            read_sound(tmp_path / name, RATE)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
+def test_truncated(tmp_path: Path, name: str, share: float):
+    sound = np.random.default_rng(0).standard_normal(RATE).astype(np.float32) * 0.1
+    soundfile.write(tmp_path / name, sound, RATE)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: int(share * len(content))])
+    with pytest.raises(AudioError, match=r"truncated|damaged|not a sound file"):
+        read_sound(tmp_path / name, RATE)
+
+
+def test_a_recorder_that_wrote_to_a_pipe_left_an_open_length(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", tone(), RATE)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[4:8] = b"\xff\xff\xff\xff"
+    content[40:44] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.wav").write_bytes(content)
+    assert len(read_sound(tmp_path / "a.wav", RATE)) == RATE // 2
+
+
+def test_nan_is_named_with_its_place(tmp_path: Path):
+    sound = tone()
+    sound[7] = np.nan
+    soundfile.write(tmp_path / "a.wav", sound, RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"1 sample\(s\) that are NaN or infinite, the first at 7"):
+        read_sound(tmp_path / "a.wav", RATE)
+
+
+@pytest.mark.parametrize(
+    ("sound", "message"),
+    [
+        (np.zeros(RATE), "silent"),
+        (np.full(RATE, 0.25), "silent"),
+        (np.clip(5 * tone(), -1, 1), "clipped: .* lower the gain"),
+        (np.empty(0), "no samples"),
+    ],
+)
+def test_what_a_bad_microphone_gives(sound: np.ndarray, message: str):
+    with pytest.raises(AudioError, match=message):
+        check_audible("mic", sound.astype(np.float32))
+
+
+def test_a_full_scale_tone_is_not_clipped():
+    check_audible("mic", 2 * tone())
+
+
+def test_info(tmp_path: Path):
+    soundfile.write(tmp_path / "a.flac", np.zeros((8000, 3)), 8000)
+    info = sound_info(tmp_path / "a.flac")
+    assert (info.rate_hz, info.channels, info.samples, info.seconds) == (8000, 3, 8000, 1.0)

@@ -1,0 +1,144 @@
+"""Bundles are read whole and verified, or refused by name."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeflow_export.bundle_writer import write_bundle
+from edgeflow_runtime.bundle import DIGEST, MANIFEST, Bundle, canonical_digest
+from edgeflow_runtime.errors import BundleError, BundleIntegrityError, BundleVersionError
+
+
+def members_of(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def rewrite(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def with_manifest(path: Path, content: dict[str, bytes], *, sign: bool = True, **changes: object):
+    document = json.loads(content[MANIFEST]) | changes
+    document = {key: value for key, value in document.items() if value is not ...}
+    if sign:
+        document.pop(DIGEST, None)
+        document[DIGEST] = canonical_digest(document)
+    return rewrite(path, content | {MANIFEST: json.dumps(document).encode()})
+
+
+def test_a_bundle_holds_what_the_design_says(bundle_path: Path):
+    with zipfile.ZipFile(bundle_path) as archive:
+        assert archive.namelist() == [
+            "manifest.json",
+            "flow.onnx",
+            "frontend.safetensors",
+            "golden.safetensors",
+        ]
+        assert all(info.compress_type == zipfile.ZIP_STORED for info in archive.infolist())
+    bundle = Bundle.load(bundle_path)
+    assert bundle.manifest.monitor.name == "fan_id_00"
+    assert bundle.frontend["filterbank"].shape == (128, 513)
+    assert len(bundle.golden["samples"]) == 2 * 16000
+
+
+def test_writing_what_was_read_gives_the_same_bytes(bundle_path: Path, tmp_path: Path):
+    bundle = Bundle.load(bundle_path)
+    copy = tmp_path / "copy.edgeflow"
+    write_bundle(copy, bundle.manifest, bundle.onnx, bundle.frontend, bundle.golden)
+    assert copy.read_bytes() == bundle_path.read_bytes()
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_truncated_anywhere_is_refused(bundle_path: Path, tmp_path_factory, data: st.DataObject):
+    content = bundle_path.read_bytes()
+    path = tmp_path_factory.mktemp("cut") / "cut.edgeflow"
+    path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    with pytest.raises(BundleIntegrityError):
+        Bundle.load(path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_flipped_bit_in_a_member_is_refused(bundle_path: Path, tmp_path_factory, data):
+    members = members_of(bundle_path)
+    name = data.draw(st.sampled_from(sorted(members)))
+    content = bytearray(members[name])
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= 1 << data.draw(st.integers(0, 7))
+    if name == MANIFEST and _same_json(bytes(content), members[name]):
+        return  # white space
+    path = tmp_path_factory.mktemp("flip") / "flip.edgeflow"
+    with pytest.raises(BundleError):
+        Bundle.load(rewrite(path, members | {name: bytes(content)}))
+
+
+def _same_json(a: bytes, b: bytes) -> bool:
+    try:
+        return json.loads(a) == json.loads(b)
+    except ValueError:
+        return False
+
+
+def test_a_newer_format_says_so(bundle_path: Path, tmp_path: Path):
+    path = with_manifest(tmp_path / "x.edgeflow", members_of(bundle_path), format_version=2)
+    with pytest.raises(BundleVersionError, match="has format 2; .* update edgeflow"):
+        Bundle.load(path)
+
+
+@pytest.mark.parametrize("key", ["threshold", "window", "features", "members", "monitor"])
+def test_a_missing_key_is_named(bundle_path: Path, tmp_path: Path, key: str):
+    path = with_manifest(tmp_path / "x.edgeflow", members_of(bundle_path), **{key: ...})
+    with pytest.raises(BundleIntegrityError, match=f"missing key '{key}'"):
+        Bundle.load(path)
+
+
+def test_an_edited_threshold_is_noticed(bundle_path: Path, tmp_path: Path):
+    members = members_of(bundle_path)
+    threshold = json.loads(members[MANIFEST])["threshold"] | {"value": 99.0}
+    path = with_manifest(tmp_path / "x.edgeflow", members, sign=False, threshold=threshold)
+    with pytest.raises(BundleIntegrityError, match=r"manifest\.json was edited"):
+        Bundle.load(path)
+
+
+def test_missing_and_extra_members_are_refused(bundle_path: Path, tmp_path: Path):
+    members = members_of(bundle_path)
+    for name in members:
+        rest = {key: value for key, value in members.items() if key != name}
+        with pytest.raises(BundleIntegrityError, match=f"lacks {name}"):
+            Bundle.load(rewrite(tmp_path / "x.edgeflow", rest))
+    with pytest.raises(BundleIntegrityError, match=r"'evil\.py', which its manifest does not name"):
+        Bundle.load(rewrite(tmp_path / "y.edgeflow", members | {"evil.py": b"x"}))
+
+
+def test_tensors_that_do_not_fit_are_named(bundle_path: Path, tmp_path: Path):
+    bundle = Bundle.load(bundle_path)
+    path = tmp_path / "x.edgeflow"
+    frontend = bundle.frontend | {"mean": np.zeros(3, np.float32)}
+    write_bundle(path, bundle.manifest, bundle.onnx, frontend, bundle.golden)
+    with pytest.raises(BundleIntegrityError, match=r"'mean' of shape \(128,\), it is of shape"):
+        Bundle.load(path)
+    golden = {key: value for key, value in bundle.golden.items() if key != "nll"}
+    write_bundle(path, bundle.manifest, bundle.onnx, bundle.frontend, golden)
+    with pytest.raises(BundleIntegrityError, match="lacks 'nll'"):
+        Bundle.load(path)
+
+
+def test_not_a_bundle(tmp_path: Path):
+    (tmp_path / "text.edgeflow").write_text("hello")
+    with pytest.raises(BundleIntegrityError, match="not a whole bundle"):
+        Bundle.load(tmp_path / "text.edgeflow")
+    with pytest.raises(BundleError, match="is missing"):
+        Bundle.load(tmp_path / "gone.edgeflow")
+

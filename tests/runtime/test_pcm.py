@@ -1,0 +1,53 @@
+"""Sound from a pipe, raw or with a WAV header."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+
+from edgeflow_runtime.errors import AudioError
+from edgeflow_runtime.pcm import PcmFormat, read_clips
+
+RAMP = (np.arange(1000) - 500).astype("<i2")
+
+
+class Trickle(io.BytesIO):
+    """A pipe that gives at most seven bytes at a time."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(7 if size is None or size < 0 else min(size, 7))
+
+
+def test_raw_pcm_is_cut_into_clips_with_a_shorter_last_one():
+    clips = list(read_clips(Trickle(RAMP.tobytes()), PcmFormat(100), seconds=4))
+    assert [len(clip) for clip, _ in clips] == [400, 400, 200]
+    joined = np.concatenate([clip for clip, _ in clips])[:, 0]
+    np.testing.assert_array_equal(joined, RAMP.astype(np.float32) / 32768)
+
+
+@pytest.mark.parametrize(
+    ("subtype", "tolerance"), [("PCM_16", 1e-4), ("PCM_32", 1e-7), ("FLOAT", 0)]
+)
+def test_a_wav_header_rules(subtype: str, tolerance: float):
+    sound = np.stack([RAMP / 32768, -RAMP / 32768], axis=1).astype(np.float32)
+    content = io.BytesIO()
+    soundfile.write(content, sound, 8000, subtype=subtype, format="WAV")
+    clips = list(read_clips(Trickle(content.getvalue()), PcmFormat(16000), seconds=10))
+    ((found, rate),) = clips
+    assert rate == 8000
+    np.testing.assert_allclose(found[:1000], sound, atol=tolerance)
+
+
+def test_empty_and_damaged_pipes():
+    with pytest.raises(AudioError, match="gave no sound"):
+        list(read_clips(io.BytesIO(b""), PcmFormat(100), 1))
+    with pytest.raises(AudioError, match="header is damaged"):
+        list(read_clips(io.BytesIO(b"RIFF\0\0\0\0WAVE"), PcmFormat(100), 1))
+    fmt = struct.pack("<HHIIHH", 1, 1, 8000, 8000, 1, 8)
+    eight_bit = b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<I", 16) + fmt + b"data\0\0\0\0"
+    with pytest.raises(AudioError, match="8 bits"):
+        list(read_clips(io.BytesIO(eight_bit), PcmFormat(100), 1))

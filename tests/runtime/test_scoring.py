@@ -1,0 +1,139 @@
+"""From clips to verdicts: right, in order, whatever the batches; faults are never normal."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edgeflow_runtime import Scorer
+from edgeflow_runtime.backend import OnnxRuntimeBackend
+from edgeflow_runtime.bundle import Bundle
+from edgeflow_runtime.errors import AudioError, BackendError, ScoreError
+
+
+@pytest.fixture
+def scorer(bundle_path: Path) -> Scorer:
+    return Scorer.load(bundle_path)
+
+
+@pytest.fixture
+def clips(sounds: Path) -> list[Path]:
+    return sorted((sounds / "fan" / "test").iterdir())
+
+
+def test_the_library_takes_samples_and_a_rate(scorer: Scorer, clips: list[Path]):
+    samples, rate = soundfile.read(clips[0], dtype="float32")
+    result = scorer.score(samples, rate)
+    (from_file,) = scorer.score_files([clips[0]])
+    assert result.score == pytest.approx(from_file.score, abs=1e-6)
+    assert result.verdict in ("normal", "anomalous")
+    assert (result.seconds, result.backend, result.device) == (2.0, "onnxruntime", "cpu")
+    as_integers = scorer.score(soundfile.read(clips[0], dtype="int16")[0], rate)
+    assert as_integers.score == pytest.approx(result.score, abs=1e-6)
+
+
+def test_scores_are_those_of_the_golden_path(scorer: Scorer):
+    golden = scorer.bundle.golden
+    result = scorer.score(golden["samples"], 16000)
+    assert result.score == pytest.approx(float(golden["nll"].mean()), abs=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_batches_and_workers_do_not_change_scores_or_order(
+    bundle_path: Path, clips: list[Path], batch: int, workers: int
+):
+    reference = [Scorer.load(bundle_path).score_files([clip]) for clip in clips]
+    bundle = Bundle.load(bundle_path)
+    backend = OnnxRuntimeBackend(bundle.onnx, workers)
+    backend.batch = batch
+    found = list(Scorer(bundle, backend).score_files(clips))
+    assert [result.file for result in found] == [str(clip) for clip in clips]
+    for result, (alone,) in zip(found, map(list, reference), strict=True):
+        assert result.score == pytest.approx(alone.score, abs=1e-6)
+
+
+def test_one_bad_clip_is_unknown_and_the_rest_are_scored(scorer: Scorer, clips: list[Path]):
+    results = list(scorer.score_files([clips[0], "gone.wav", clips[1]]))
+    assert [result.verdict == "unknown" for result in results] == [False, True, False]
+    assert results[1].error == "'gone.wav' is missing"
+    assert results[1].score is None
+
+
+def test_the_threshold_decides_and_stands_in_the_result(bundle_path: Path, clips: list[Path]):
+    low = Scorer.load(bundle_path, threshold=-100.0).score_files(clips[:1])
+    high = Scorer.load(bundle_path, threshold=100.0).score_files(clips[:1])
+    assert [(r.verdict, r.threshold) for r in (*low, *high)] == [
+        ("anomalous", -100.0),
+        ("normal", 100.0),
+    ]
+
+
+def test_maps_add_up_to_the_score(scorer: Scorer, clips: list[Path]):
+    (plain,) = scorer.score_files(clips[:1])
+    (result,) = scorer.score_files(clips[:1], maps=True)
+    assert result.nll_map is not None
+    assert result.nll_map.shape == (result.windows, 4, 128)
+    assert result.nll_map.sum(axis=(1, 2)).mean() == pytest.approx(plain.score, abs=1e-5)
+    assert result.score == pytest.approx(plain.score, abs=1e-5)
+
+
+def test_a_score_that_is_not_finite_is_a_fault_never_normal(bundle_path: Path, clips: list[Path]):
+    bundle = Bundle.load(bundle_path)
+    broken = dataclasses.replace(
+        bundle, frontend=bundle.frontend | {"scale": np.full(128, np.nan, np.float32)}
+    )
+    scorer = Scorer(broken, OnnxRuntimeBackend(bundle.onnx))
+    (result,) = scorer.score_files(clips[:1])
+    assert (result.verdict, result.score) == ("unknown", None)
+    assert "no finite number" in str(result.error)
+    samples, rate = soundfile.read(clips[0], dtype="float32")
+    with pytest.raises(ScoreError, match="no finite number"):
+        scorer.score(samples, rate)
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "message"),
+    [
+        (np.zeros(32000, np.float32), 16000, "silent"),
+        (np.random.default_rng(0).standard_normal(700) * 0.1, 16000, "too short: it has 2 frames"),
+        (np.random.default_rng(0).standard_normal(300) * 0.1, 16000, "too short: 300 of 513"),
+        (np.full(32000, np.nan, np.float32), 16000, "NaN"),
+        (np.random.default_rng(0).standard_normal((9000, 2)) * 0.1, 16000, "choose one"),
+        (np.random.default_rng(0).standard_normal(9000) * 0.1, 8000, "8000 Hz"),
+        (np.random.default_rng(0).standard_normal(9000) * 0.1, 0, "rate of 0 Hz"),
+        (np.zeros(9000, np.uint8), 16000, "of type uint8"),
+        (np.zeros((2, 2, 2), np.float32), 16000, "has shape"),
+    ],
+)
+def test_samples_that_cannot_be_judged(scorer: Scorer, samples, rate: int, message: str):
+    with pytest.raises(AudioError, match=message):
+        scorer.score(samples, rate)
+
+
+def test_a_graph_that_is_none_is_one_error():
+    with pytest.raises(BackendError, match="cannot load the flow"):
+        OnnxRuntimeBackend(b"garbage")
+
+
+def test_windows_of_another_shape_are_one_error(scorer: Scorer):
+    with pytest.raises(BackendError, match="cannot run the flow"):
+        scorer.backend.nll(np.zeros((1, 5, 128), np.float32))
+
+
+def test_scoring_loads_neither_torch_nor_onnx(bundle_path: Path, clips: list[Path]):
+    code = (
+        "import sys\n"
+        "from edgeflow.cli import cli\n"
+        "try: cli(['score', *sys.argv[1:]])\n"
+        "except SystemExit as end: assert end.code in (0, 1), end.code\n"
+        "heavy = {'torch', 'onnx', 'onnxscript', 'sklearn', 'librosa', 'matplotlib', 'pandas'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, bundle_path, clips[0]], check=True)
