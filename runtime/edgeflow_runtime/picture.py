@@ -65,7 +65,11 @@ def save_map(result: ClipScore, bundle: Bundle, path: Path) -> None:
     local = clip_map(result.nll_map, bundle.manifest.window, *result.logmel.shape)
     seconds = _frame_seconds(bundle)
     extent = (0, len(local) * seconds, 0, local.shape[1])
-    above.imshow(result.logmel.T, origin="lower", aspect="auto", cmap="gray", extent=extent)
+    dark, light = np.percentile(result.logmel, (1, 99.5))
+    above.imshow(
+        result.logmel.T, origin="lower", aspect="auto", cmap="gray", extent=extent,
+        vmin=dark, vmax=light,
+    )  # fmt: skip
     excess = local - result.threshold
     strength = np.clip(np.nan_to_num(excess) / _scale(excess), 0, 1)
     shown = above.imshow(
@@ -82,7 +86,7 @@ def save_map(result: ClipScore, bundle: Bundle, path: Path) -> None:
     below.axhline(result.threshold, color="red", linewidth=1, linestyle="--", label="threshold")
     below.set_ylabel("nats/dim")
     below.set_xlabel("seconds" if bundle.manifest.features.logmel else "frames")
-    below.legend(loc="upper right")
+    below.legend(loc="upper left", ncols=2)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
     write_bytes(path, content.getvalue())

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgeflow.dataset import Dataset
+from edgeflow.dataset import Dataset, Machine
 from edgeflow.features import cache_root
 from edgeflow.losses import LossSpec
 from edgeflow.training import loop
@@ -220,10 +220,6 @@ def test_heldout_clips_are_never_learned_from(config: TrainConfig, run_folder: P
 
 
 def tiny_corpus(features: np.ndarray, window: WindowSpec) -> Corpus:
-    machine = Dataset  # only its name is read below
-    del machine
-    from edgeflow.dataset import Machine
-
     path = Path("clip")
     split = Split(Machine(Monitor("fan", "00"), [path]), [path], [])
     return Corpus([split], {path: features}, window, CPU, seed=0)
@@ -253,7 +249,9 @@ def test_batches_depend_on_seed_and_epoch_alone(config: TrainConfig):
         corpus.learn_starts("fan_id_00"), corpus.outlier_starts("fan_id_00"), None, seed=3,
     )  # fmt: skip
     first, again, later = (loop.batch_starts(task, epoch) for epoch in (1, 1, 2))
-    assert all(torch.equal(a, b) and torch.equal(x, y) for (a, x), (b, y) in zip(first, again))
+    assert all(
+        torch.equal(a, b) and torch.equal(x, y) for (a, x), (b, y) in zip(first, again, strict=True)
+    )
     assert not torch.equal(first[0][0], later[0][0])
     seen = torch.cat([target for target, _ in first])
     assert torch.equal(seen.sort().values, task.target.sort().values)

@@ -45,7 +45,7 @@ def test_other_rates_are_resampled(tmp_path: Path, rate: int):
 def test_a_channel_is_chosen_never_mixed(tmp_path: Path):
     both = np.stack([tone(hz=440), tone(hz=1000)], axis=1)
     soundfile.write(tmp_path / "a.wav", both, RATE, subtype="FLOAT")
-    with pytest.raises(AudioError, match="has 2 channels; .* choose one with --channel 0 to 1"):
+    with pytest.raises(AudioError, match=r"has 2 channels; .* choose one with --channel 0 to 1"):
         read_sound(tmp_path / "a.wav", RATE)
     with pytest.raises(AudioError, match="no channel 2"):
         read_sound(tmp_path / "a.wav", RATE, channel=2)
@@ -54,7 +54,7 @@ def test_a_channel_is_chosen_never_mixed(tmp_path: Path):
 
 def test_too_low_a_rate_is_refused(tmp_path: Path):
     soundfile.write(tmp_path / "a.wav", tone(rate=8000), 8000)
-    with pytest.raises(AudioError, match="is at 8000 Hz; .* upper bands would be empty"):
+    with pytest.raises(AudioError, match=r"is at 8000 Hz; .* upper bands would be empty"):
         read_sound(tmp_path / "a.wav", RATE, min_rate_hz=16000)
 
 

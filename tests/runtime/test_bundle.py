@@ -93,7 +93,7 @@ def _same_json(a: bytes, b: bytes) -> bool:
 
 def test_a_newer_format_says_so(bundle_path: Path, tmp_path: Path):
     path = with_manifest(tmp_path / "x.edgeflow", members_of(bundle_path), format_version=2)
-    with pytest.raises(BundleVersionError, match="has format 2; .* update edgeflow"):
+    with pytest.raises(BundleVersionError, match=r"has format 2; .* update edgeflow"):
         Bundle.load(path)
 
 
@@ -141,4 +141,3 @@ def test_not_a_bundle(tmp_path: Path):
         Bundle.load(tmp_path / "text.edgeflow")
     with pytest.raises(BundleError, match="is missing"):
         Bundle.load(tmp_path / "gone.edgeflow")
-

@@ -24,7 +24,9 @@ def test_a_fresh_bundle_replays(bundle: Bundle):
     assert result.windows == len(bundle.golden["nll"]) > 0
 
 
-@pytest.mark.parametrize(("name", "shift"), [("nll", 2e-4), ("logmel", 2e-3), ("nll", float("nan"))])
+@pytest.mark.parametrize(
+    ("name", "shift"), [("nll", 2e-4), ("logmel", 2e-3), ("nll", float("nan"))]
+)
 def test_another_result_does_not_pass(bundle: Bundle, name: str, shift: float):
     golden = bundle.golden | {name: bundle.golden[name] + shift}
     other = dataclasses.replace(bundle, golden=golden)

@@ -1,0 +1,324 @@
+"""The commands as a user meets them: help, good input, bad input, interruption."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner, Result
+
+from edgeflow.cli import COMMANDS, cli
+
+
+def edgeflow(*arguments: object, **more: object) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments], **more)
+
+
+def fails(result: Result, *parts: str) -> None:
+    """The command ended with one line of error and status 2."""
+    assert result.exit_code == 2, result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.output
+    for part in parts:
+        assert part in lines[0]
+
+
+@pytest.fixture
+def clips(sounds: Path) -> list[Path]:
+    return sorted((sounds / "fan" / "test").iterdir())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_each_command_says(name: str):
+    line = COMMANDS[name][1]
+    assert line in edgeflow("--help").output or line[:40] in edgeflow("--help").output
+    described = " ".join(edgeflow(name, "--help").output.split())
+    assert line in described
+
+
+def test_help_loads_neither_numpy_nor_torch():
+    code = (
+        "import sys; from edgeflow.cli import cli\n"
+        "try: cli(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'torch', 'scipy', 'onnxruntime', 'soundfile', 'tqdm'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_from_data_to_verdict(tmp_path: Path):
+    data, runs, bundle = tmp_path / "data", tmp_path / "runs", tmp_path / "fan.edgeflow"
+    options = ["--types", "fan", "--machines", 2, "--clips", 5, "--seconds", 2]
+    assert edgeflow("data", "synth", data, *options).exit_code == 0
+    assert "nothing looks wrong" in edgeflow("data", "info", data).output
+    train = ["train", data, "--all", "--model", "maf", "--preset", "small", "--epochs", 2]
+    first = edgeflow(*train, "-o", runs)
+    assert first.exit_code == 0, first.output
+    assert first.output.count(": trained, 2 epochs on cpu") == 2
+    assert edgeflow(*train, "-o", runs).output.count("already trained") == 2
+    run = runs / "fan_id_00"
+    assert edgeflow("export", run, "-o", bundle).exit_code == 0
+    assert edgeflow("verify", bundle).output.endswith("verified\n")
+    assert "fan_id_00" in edgeflow("inspect", bundle).output
+    by_run = json.loads(edgeflow("evaluate", run, data, "--json").stdout)
+    by_bundle = json.loads(edgeflow("evaluate", bundle, data, "--json").stdout)
+    assert by_run == by_bundle
+    assert set(by_run["mean"]) == {"auc", "pauc", "baseline_auc", "baseline_pauc"}
+    assert edgeflow("export", runs, "-o", tmp_path / "all").exit_code == 0
+    both = edgeflow("evaluate", tmp_path / "all", data, "--csv").stdout
+    assert [row["machine"] for row in csv.DictReader(io.StringIO(both))] == [
+        "fan_id_00",
+        "fan_id_02",
+        "mean",
+    ]
+    clip = next((data / "fan" / "test").glob("normal_id_00_*"))
+    scored = edgeflow("score", bundle, clip, "--threshold", 100)
+    assert scored.exit_code == 0
+    assert json.loads(scored.stdout)["verdict"] == "normal"
+
+
+@pytest.mark.parametrize(("threshold", "status"), [(100, 0), (-100, 1)])
+def test_status_tells_normal_from_anomaly(
+    bundle_path: Path, clips: list[Path], threshold: float, status: int
+):
+    result = edgeflow("score", bundle_path, *clips, f"--threshold={threshold}")
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.exit_code == status
+    assert [record["file"] for record in records] == [str(clip) for clip in clips]
+    assert {record["threshold"] for record in records} == {threshold}
+    assert set(records[0]) == {
+        "file", "score", "threshold", "verdict", "seconds", "windows", "backend", "device",
+    }  # fmt: skip
+
+
+def test_csv_and_folder(bundle_path: Path, sounds: Path):
+    result = edgeflow("score", bundle_path, sounds / "fan" / "test", "--csv")
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert len(rows) == 20
+    assert {row["verdict"] for row in rows} <= {"normal", "anomalous"}
+
+
+def test_a_table_on_a_terminal(bundle_path: Path, clips: list[Path]):
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "edgeflow", "score", bundle_path, clips[0]]
+    subprocess.run(command, stdout=theirs, stderr=subprocess.DEVNULL)
+    text = os.read(ours, 10_000).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert text.startswith("verdict")
+    assert str(clips[0]) in text
+
+
+def test_one_bad_file_is_reported_and_the_rest_are_scored(
+    bundle_path: Path, clips: list[Path], tmp_path: Path
+):
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"")
+    result = edgeflow("score", bundle_path, clips[0], bad, clips[1])
+    fails(result, f"'{bad}' is empty")
+    verdicts = [json.loads(line)["verdict"] for line in result.stdout.splitlines()]
+    assert verdicts[1] == "unknown"
+    assert "unknown" not in (verdicts[0], verdicts[2])
+
+
+def noise(samples: int = 32000, channels: int = 1) -> np.ndarray:
+    return 0.1 * np.random.default_rng(0).standard_normal((samples, channels))
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "message"),
+    [
+        (np.zeros(32000), 16000, "is silent"),
+        (np.clip(50 * noise(), -1, 1), 16000, "is clipped"),
+        (noise(700), 16000, "is too short"),
+        (noise(), 8000, "is at 8000 Hz"),
+        (noise(channels=2), 16000, "choose one with --channel 0 to 1"),
+        (np.where(np.arange(32000) == 9, np.nan, noise()[:, 0]), 16000, "NaN"),
+    ],
+)
+def test_bad_sounds(bundle_path: Path, tmp_path: Path, samples: np.ndarray, rate: int, message):
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+    fails(edgeflow("score", bundle_path, path), str(path), message)
+
+
+def test_a_channel_can_be_chosen(bundle_path: Path, clips: list[Path], tmp_path: Path):
+    sound, rate = soundfile.read(clips[0])
+    soundfile.write(tmp_path / "two.wav", np.stack([sound * 0.1, sound], axis=1), rate)
+    two = edgeflow("score", bundle_path, tmp_path / "two.wav", "--channel", 1)
+    one = edgeflow("score", bundle_path, clips[0])
+    assert json.loads(two.stdout)["score"] == pytest.approx(json.loads(one.stdout)["score"])
+
+
+def pcm_of(path: Path) -> bytes:
+    return soundfile.read(path, dtype="int16")[0].astype("<i2").tobytes()
+
+
+def test_a_pipe_gives_a_verdict_a_clip(bundle_path: Path, clips: list[Path]):
+    content = b"".join(pcm_of(clip) for clip in clips[:3])
+    piped = edgeflow("score", bundle_path, "-", input=content)
+    files = edgeflow("score", bundle_path, *clips[:3])
+    found = [json.loads(line)["score"] for line in piped.stdout.splitlines()]
+    assert found == pytest.approx(
+        [json.loads(line)["score"] for line in files.stdout.splitlines()], abs=1e-6
+    )
+    wav = edgeflow("score", bundle_path, "-", input=clips[0].read_bytes())
+    assert json.loads(wav.stdout)["score"] == pytest.approx(found[0], abs=1e-6)
+
+
+def test_bad_pipes(bundle_path: Path, clips: list[Path]):
+    fails(edgeflow("score", bundle_path, "-", input=b""), "gave no sound")
+    fails(edgeflow("score", bundle_path, "-", input=b"\0" * 64000), "silent")
+    fails(edgeflow("score", bundle_path, "-", clips[0], input=b""), "cannot be scored together")
+
+
+def test_maps_are_pictures(bundle_path: Path, clips: list[Path], tmp_path: Path):
+    pytest.importorskip("matplotlib", reason="pip install 'edgeflow[plot]'")
+    result = edgeflow("score", bundle_path, *clips[:2], "--map", tmp_path / "maps")
+    assert result.exit_code in (0, 1), result.output
+    pictures = sorted((tmp_path / "maps").iterdir())
+    assert [picture.name for picture in pictures] == [f"{clip.stem}.png" for clip in clips[:2]]
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+
+
+def test_bad_bundles(bundle_path: Path, clips: list[Path], tmp_path: Path):
+    cut = tmp_path / "cut.edgeflow"
+    cut.write_bytes(bundle_path.read_bytes()[:5000])
+    for command in (["score", cut, clips[0]], ["inspect", cut], ["verify", cut]):
+        fails(edgeflow(*command), f"'{cut}' is not a whole bundle")
+    fails(edgeflow("score", tmp_path / "gone.edgeflow", clips[0]), "is missing")
+
+
+def test_bad_data(tmp_path: Path, sounds: Path, run_folder: Path):
+    out = ["-o", tmp_path / "run"]
+    fails(edgeflow("data", "info", tmp_path / "gone"), "is missing")
+    fails(edgeflow("data", "synth", tmp_path / "x", "--types", "fans"), "fans")
+    fails(edgeflow("data", "synth", sounds, "--seed", 9), str(sounds))
+    fails(edgeflow("train", tmp_path, "--all", *out), "holds no clip")
+    fails(edgeflow("train", sounds, *out), "--type and --id")
+    fails(edgeflow("train", sounds, "--type", "pump", "--id", "00", *out), "it has fan, valve")
+    fails(edgeflow("train", sounds, "--type", "fan", "--id", "77", *out), "it has 00, 02")
+    fails(edgeflow("evaluate", tmp_path / "gone", sounds), "is missing")
+    fails(edgeflow("export", tmp_path / "gone", *out), "is missing")
+    assert not (tmp_path / "run").exists()
+    assert edgeflow("train", sounds, "--all", "--c", "high", *out).exit_code == 2
+
+
+def test_a_full_disk_leaves_nothing_behind(run_folder: Path, tmp_path: Path):
+    import resource
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    command = [
+        sys.executable,
+        "-m",
+        "edgeflow",
+        "export",
+        run_folder,
+        "-o",
+        tmp_path / "x.edgeflow",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
+    assert done.returncode == 2
+    assert "could not be written: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small disk")
+def test_a_really_full_disk(tmp_path: Path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", disk], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"mounting is not allowed here: {mounted.stderr.strip()}")
+    try:
+        fails(edgeflow("data", "synth", disk / "d", "--types", "fan"), "No space left on device")
+        assert not list(disk.rglob(".*"))
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize("what", ["train", "score"])
+def test_an_interruption_is_one_word_and_status_130(
+    what: str, bundle_path: Path, sounds: Path, tmp_path: Path
+):
+    command = [sys.executable, "-m", "edgeflow"]
+    if what == "train":
+        command += ["train", sounds, "--type", "fan", "--id", "00", "-o", tmp_path / "run"]
+        command += ["--model", "maf", "--epochs", "100000"]
+    else:
+        command += ["score", bundle_path, "-"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    ready = tmp_path / "run" / "run.json"
+    while time.monotonic() < deadline and not (ready.exists() or what == "score"):
+        time.sleep(0.05)
+    time.sleep(2.0)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert errors.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in errors
+
+
+def test_a_closed_pipe_is_no_traceback(bundle_path: Path, sounds: Path):
+    copies = [str(sounds / "fan" / "test")] * 30
+    command = [sys.executable, "-m", "edgeflow", "score", str(bundle_path), *copies]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_a_missing_extra_names_the_command_that_mends_it(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    fails(
+        edgeflow("train", sounds, "--all", "-o", tmp_path),
+        "'torch' is not installed: it comes with  pip install 'edgeflow[train]'".replace("  ", " "),
+    )
+
+
+def test_every_real_machine_can_be_read(mimii: Path):
+    result = edgeflow("data", "info", mimii)
+    assert "4 types, 16 machines, 240 sounds, 2400 s" in result.output
+
+
+@pytest.mark.slow
+def test_a_real_machine_from_recordings_to_verdict(mimii: Path, tmp_path: Path):
+    run, bundle = tmp_path / "run", tmp_path / "valve.edgeflow"
+    options = ["--type", "valve", "--id", "02", "--model", "maf", "--loss", "eq5"]
+    trained = edgeflow("train", mimii, *options, "--preset", "small", "--epochs", 5, "-o", run)
+    assert trained.exit_code == 0, trained.output
+    assert edgeflow("export", run, "-o", bundle).exit_code == 0
+    assert edgeflow("verify", bundle).exit_code == 0
+    clips = sorted((mimii / "valve" / "test").glob("*_id_02_*"))
+    result = edgeflow("score", bundle, *clips)
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.exit_code in (0, 1)
+    assert all(np.isfinite(record["score"]) for record in records)
+    shutil.rmtree(run)
