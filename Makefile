@@ -33,7 +33,7 @@ demo: $(VENV)/installed
 
 ## The whole suite: style, types, arrows, doctests, tests.
 test: lint
-	$(PYTEST) -n 2
+	OMP_NUM_THREADS=1 $(PYTEST) -n 2
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -51,5 +51,6 @@ def test_links_lead_somewhere(page: Path):
 
 def test_commands_in_the_documents_exist():
     for page in PAGES:
-        for name in re.findall(r"^edgeflow (\w+)", page.read_text(), re.MULTILINE):
+        blocks = "\n".join(re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL))
+        for name in re.findall(r"edgeflow (\w+) ", blocks):
             assert name in COMMANDS, f"{page.name} runs 'edgeflow {name}'"

@@ -62,7 +62,7 @@ BASE = [name for name in MODULES if name.startswith("edgeflow_runtime")]
 
 
 def test_the_runtime_imports_without_any_extra():
-    blocked = "torch onnx onnxscript sklearn matplotlib librosa".split()
+    blocked = ["torch", "onnx", "onnxscript", "sklearn", "matplotlib", "librosa"]
     code = (
         "import sys\n"
         f"for name in {blocked!r}: sys.modules[name] = None\n"

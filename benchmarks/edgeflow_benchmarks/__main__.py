@@ -52,7 +52,7 @@ class Extent:
     """Rows and columns of the square matrices."""
 
 
-FULL = Extent(6, 4, 20, 21, 7, 15, 7, 2048)
+FULL = Extent(6, 4, 20, 21, 5, 9, 5, 2048)
 QUICK = Extent(2, 2, 3, 2, 2, 2, 1, 256)
 
 

@@ -134,9 +134,9 @@ def measure_rate(
             rates = [work / t / 1e9 for t in times[what]]
             rows.append(
                 Row(
-                    what=f"{name}, {what}, 10^9 multiply-adds",
+                    what=f"{name}, {what}, multiply-adds",
                     edgeflow=statistics.median(rates),
-                    unit="/s",
+                    unit="G/s",
                     against=f"{reference}'s matrix product",
                     reference=statistics.median(reference_rates),
                     ratio=pair_ratio(rates, reference_rates),

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
-
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from edgeflow.flows.folded import FoldedFlow
-
-LOG_2PI = math.log(2 * math.pi)
+from edgeflow.flows.folded import LOG_2PI, FoldedFlow
 
 
 class Flow(nn.Module):

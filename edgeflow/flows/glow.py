@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
@@ -10,13 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from edgeflow.flows.flow import Flow
-from edgeflow.flows.folded import FoldedGlow, merge_cells
+from edgeflow.flows.folded import (
+    FoldedFlow,
+    constant_share,
+    device_of,
+    frozen,
+    merge_cells,
+)
 from edgeflow.flows.transforms import (
     ActNorm,
     AdditiveCoupling,
     InvertibleConv1x1,
     Squeeze,
     Transform,
+    squeeze,
 )
 from edgeflow_runtime.config import StrictConfig
 from edgeflow_runtime.errors import ConfigError
@@ -190,3 +199,52 @@ class Glow(Flow):
         sizes = [c * h * w for c, h, w in self.shapes]
         parts = torch.split(z, sizes, dim=1)
         return [part.view(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+
+class FoldedGlow(FoldedFlow):
+    """A Glow whose ActNorms and 1x1 matrices have become one convolution a step."""
+
+    def __init__(self, flow: Glow) -> None:
+        super().__init__()
+        self.mixers = nn.ModuleList()
+        self.positions = nn.ParameterList()
+        self.conditioners = nn.ModuleList()
+        self.means = nn.ParameterList()
+        self.scales = nn.ParameterList()
+        self.steps = len(flow.scales()[0][0])
+        log_det = flow.latents(torch.zeros(1, flow.frames, flow.bands, device=device_of(flow)))[1]
+        for steps, prior in flow.scales():
+            for step in steps:
+                self._add_step(step)
+            self._add_prior(prior, flow.dims)
+        cells = flow.shapes[0][1] * flow.shapes[0][2]
+        self.constant = constant_share(log_det.double(), flow.dims, cells)
+        self.requires_grad_(False)
+
+    def nll_map(self, windows: Tensor) -> Tensor:
+        """See :class:`FoldedFlow`; one cell per 2 x 2 patch of the window."""
+        h = windows.unsqueeze(1)
+        energies = []
+        for k, (mean, scale) in enumerate(zip(self.means, self.scales, strict=True)):
+            h = squeeze(h)
+            for i in range(k * self.steps, (k + 1) * self.steps):
+                a, b = self.mixers[i](h).chunk(2, dim=1)
+                b = b + self.conditioners[i](a + self.positions[i])
+                h = torch.cat([a, b], dim=1)
+            h, z = h.chunk(2, dim=1) if k < len(self.means) - 1 else (h, h)
+            energies.append(((z - mean) * scale).square().sum(1))  # (N, h, w)
+        return merge_cells(energies) + self.constant
+
+    def _add_step(self, step: Step) -> None:
+        stretch = step.norm.log_scale.double().exp().flatten()
+        weight = step.mix.weight().double() * stretch
+        mixer = nn.Conv2d(len(weight), len(weight), 1)
+        mixer.weight = frozen(weight[:, :, None, None])
+        mixer.bias = frozen(weight @ step.norm.shift.double().flatten())
+        self.mixers.append(mixer)
+        self.positions.append(frozen(step.coupling.position[None]))
+        self.conditioners.append(copy.deepcopy(step.coupling.conditioner))
+
+    def _add_prior(self, prior: Prior, dims: int) -> None:
+        self.means.append(frozen(prior.mean[None]))
+        self.scales.append(frozen((-prior.log_std).exp()[None] * math.sqrt(0.5 / dims)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,7 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from edgeflow.flows.flow import Flow
-from edgeflow.flows.folded import FoldedMAF
+from edgeflow.flows.folded import (
+    FoldedFlow,
+    constant_share,
+    device_of,
+    frozen,
+    frozen_linear,
+)
 from edgeflow.flows.transforms import ActNorm, AdditiveAutoregression
 from edgeflow_runtime.config import StrictConfig
 from edgeflow_runtime.errors import ConfigError
@@ -94,3 +101,41 @@ class MAF(Flow):
     def fold(self) -> FoldedMAF:
         """See :class:`Flow`; all ActNorms go into the weights of the blocks."""
         return FoldedMAF(self)
+
+
+class FoldedMAF(FoldedFlow):
+    r"""A MAF whose ActNorms have gone into its blocks.
+
+    Let a latent be :math:`y = (u + B) \odot S`. Following ``u`` instead of ``y``, each block only
+    subtracts, and B and S gather in constants that are applied once, at the end.
+    """
+
+    def __init__(self, flow: MAF) -> None:
+        super().__init__()
+        self.shape = (flow.frames, flow.bands)
+        self.conditioners = nn.ModuleList()
+        scale = torch.ones(flow.dims, dtype=torch.float64, device=device_of(flow))
+        shift = torch.zeros_like(scale)
+        log_det = torch.zeros_like(scale).sum()
+        for block, norm in flow.pairs():
+            weight_in = block.hidden.weight.double() * block.in_mask
+            weight_out = block.shift.weight.double() * block.out_mask
+            bias = block.hidden.bias + weight_in @ (scale * shift)
+            hidden = frozen_linear(weight_in * scale, bias)
+            output = frozen_linear(-weight_out / scale[:, None])
+            self.conditioners.append(nn.Sequential(hidden, nn.ReLU(), output))
+            shift = shift + (norm.shift.double() - block.shift.bias) / scale
+            scale = scale * norm.log_scale.double().exp()
+            log_det = log_det + norm.log_scale.double().sum()
+        self.shift = frozen(shift)
+        self.scale = frozen(scale * math.sqrt(0.5 / flow.dims))
+        self.constant = constant_share(log_det, flow.dims, cells=flow.dims)
+        self.requires_grad_(False)
+
+    def nll_map(self, windows: Tensor) -> Tensor:
+        """See :class:`FoldedFlow`; one cell per dimension."""
+        u = windows.flatten(1)  # (N, D)
+        for conditioner in self.conditioners:
+            u = u + conditioner(u)
+        squares = ((u + self.shift) * self.scale).square() + self.constant
+        return squares.view(-1, *self.shape)
