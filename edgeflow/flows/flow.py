@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 
 from edgeflow.flows.folded import LOG_2PI, FoldedFlow
 
 
-class Flow(nn.Module):
+class Flow(nn.Module, ABC):
     r"""A density over windows (T, M), given by an invertible map to a standard normal.
 
     .. math:: \mathrm{NLL}(x) = \frac{1}{D}\Big(\tfrac12 \lVert z \rVert^2 +
@@ -31,25 +33,25 @@ class Flow(nn.Module):
         """D, the number of dimensions of a window."""
         return self.frames * self.bands
 
+    @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Data (N, T, M) to noise (N, D), with ``log_det`` (N,) in nats."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inverse(self, z: Tensor) -> Tensor:
         """Noise (N, D) back to data (N, T, M)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def energy_map(self, z: Tensor) -> Tensor:
         """Half the squared norm of ``z`` (N, D), per (time, mel) cell: (N, t, m)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def initialize(self, x: Tensor) -> None:
         """Start every ActNorm from the batch ``x`` (N, T, M). Call once, before training."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fold(self) -> FoldedFlow:
         """The same NLL as a plain inference module: constants folded, no determinant."""
-        raise NotImplementedError
 
     def nll(self, x: Tensor) -> Tensor:
         """NLL of windows (N, T, M) as (N,), in nats per dimension."""

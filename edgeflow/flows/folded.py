@@ -7,6 +7,7 @@ every sum, stays float32 whatever precision they are given.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 LOG_2PI = math.log(2 * math.pi)
 
 
-class FoldedFlow(nn.Module):
+class FoldedFlow(nn.Module, ABC):
     """An inference module: ``windows`` (N, T, M) to ``nll`` (N,) and ``nll_map`` (N, t, m).
 
     Both in nats per dimension; the map adds up to ``nll``.
@@ -30,9 +31,9 @@ class FoldedFlow(nn.Module):
         nll_map = self.nll_map(windows)
         return nll_map.sum(dim=(1, 2)), nll_map
 
+    @abstractmethod
     def nll_map(self, windows: Tensor) -> Tensor:
         """(N, T, M) to (N, t, m)."""
-        raise NotImplementedError
 
 
 def merge_cells(energies: list[Tensor]) -> Tensor:

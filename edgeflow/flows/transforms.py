@@ -7,6 +7,8 @@ is a scalar.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -14,16 +16,16 @@ MIN_STD = 1e-3
 """The least spread that ActNorm's start divides by, so that a constant channel stays finite."""
 
 
-class Transform(nn.Module):
+class Transform(nn.Module, ABC):
     """An invertible map with a data-independent log-determinant."""
 
+    @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Data (N, ...) to noise (N, ...), with the scalar ``log_det`` in nats."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inverse(self, z: Tensor) -> Tensor:
         """Noise (N, ...) back to data (N, ...)."""
-        raise NotImplementedError
 
     def initialize(self, x: Tensor) -> Tensor:
         """Set what starts from data by the batch ``x``; return the batch transformed."""
