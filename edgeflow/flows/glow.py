@@ -17,6 +17,7 @@ from edgeflow.flows.folded import (
     constant_share,
     device_of,
     frozen,
+    gathered_taps,
     merge_cells,
 )
 from edgeflow.flows.transforms import (
@@ -243,7 +244,8 @@ class FoldedGlow(FoldedFlow):
         mixer.bias = frozen(weight @ step.norm.shift.double().flatten())
         self.mixers.append(mixer)
         self.positions.append(frozen(step.coupling.position[None]))
-        self.conditioners.append(copy.deepcopy(step.coupling.conditioner))
+        *body, output = copy.deepcopy(step.coupling.conditioner)
+        self.conditioners.append(nn.Sequential(*body, *gathered_taps(output)))
 
     def _add_prior(self, prior: Prior, dims: int) -> None:
         self.means.append(frozen(prior.mean[None]))

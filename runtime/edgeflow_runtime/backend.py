@@ -12,9 +12,9 @@ from edgeflow_runtime.errors import BackendError
 
 Array = npt.NDArray[np.float32]
 
-CPU_BATCH = 9
-"""Windows per call on a CPU: large enough to amortise the call, small enough for the caches, and
-the 71 windows of a 10 s clip share out evenly over 2, 4 or 8 workers."""
+CPU_BATCH_CELLS = 9 * 32 * 128
+"""Cells (frames x bands) per call on a CPU: large enough to amortise the call, small enough for the
+caches. It makes 9 windows of 32 frames, 8 calls for a 10 s clip, or 72 windows of 4 frames."""
 
 
 class Backend(Protocol):
@@ -50,7 +50,6 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
     device = "cpu"
-    batch = CPU_BATCH
 
     def __init__(self, onnx: bytes, workers: int | None = None) -> None:
         import onnxruntime
@@ -65,6 +64,8 @@ class OnnxRuntimeBackend:
             self._session = onnxruntime.InferenceSession(onnx, options, providers=[provider])
         except Exception as error:  # onnxruntime raises classes of its own, RuntimeError and others
             raise BackendError(f"ONNX Runtime cannot load the flow: {_one_line(error)}") from error
+        frames, bands = self._session.get_inputs()[0].shape[1:]
+        self.batch = max(1, CPU_BATCH_CELLS // (frames * bands))
         found = self._session.get_providers()
         if found != [provider]:
             raise BackendError(f"ONNX Runtime would run on {found}, not on {provider} as asked")

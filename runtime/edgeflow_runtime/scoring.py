@@ -98,6 +98,7 @@ class Scorer:
             features.bands, bundle.logmel, features.min_rate_hz, channel, allow_clipped
         )
         self._window = bundle.manifest.window
+        self._pool = ThreadPoolExecutor(backend.workers, "edgeflow-score")
 
     @classmethod
     def load(
@@ -172,12 +173,8 @@ class Scorer:
             paths: sound files, or ``.npy`` log-Mel.
             maps: keep each clip's log-Mel and NLL map in the result.
         """
-        readers = ThreadPoolExecutor(self.backend.workers, "edgeflow-read")
-        try:
-            ahead = 2 * self.backend.workers
-            yield from self._run(_map_ahead(readers, self._read, paths, ahead), maps=maps)
-        finally:
-            readers.shutdown(cancel_futures=True)
+        ahead = 2 * self.backend.workers
+        yield from self._run(_map_ahead(self._pool, self._read, paths, ahead), maps=maps)
 
     @property
     def _rate_hz(self) -> int:
@@ -215,10 +212,9 @@ class Scorer:
         run = self.backend.nll_map if maps else self.backend.nll
         waiting: deque[_Pending] = deque()
         flying: deque[tuple[Future[Array], list[tuple[_Pending, int]]]] = deque()
-        workers = ThreadPoolExecutor(self.backend.workers, "edgeflow-flow")
         try:
             for batch, shares in self._batches(clips, waiting):
-                flying.append((workers.submit(run, batch), shares))
+                flying.append((self._pool.submit(run, batch), shares))
                 if len(flying) > 2 * self.backend.workers:
                     _land(*flying.popleft())
                 yield from self._done(waiting, maps)
@@ -227,7 +223,8 @@ class Scorer:
                 yield from self._done(waiting, maps)
             yield from self._done(waiting, maps)
         finally:
-            workers.shutdown(cancel_futures=True)
+            for result, _ in flying:
+                result.cancel()
 
     def _batches(
         self, clips: Iterable[_Pending], waiting: deque[_Pending]
@@ -301,9 +298,13 @@ def _map_ahead(
 ) -> Iterator[_Pending]:
     """``map`` in order, at most ``ahead`` clips in memory before they are wanted."""
     queue: deque[Future[_Pending]] = deque()
-    for path in paths:
-        queue.append(pool.submit(read, path))
-        if len(queue) > ahead:
+    try:
+        for path in paths:
+            queue.append(pool.submit(read, path))
+            if len(queue) > ahead:
+                yield queue.popleft().result()
+        while queue:
             yield queue.popleft().result()
-    while queue:
-        yield queue.popleft().result()
+    finally:
+        for result in queue:
+            result.cancel()

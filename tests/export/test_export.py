@@ -61,7 +61,7 @@ def test_the_graph_is_almost_minimal():
     assert sum(node.op_type in ("Gemm", "MatMul") for node in model.graph.node) == 2 * 3
     glow = onnx.load_from_string(onnx_from_flow(trained(SPECS[0])))
     assert {node.op_type for node in glow.graph.node} <= ACCEPTED
-    assert sum(node.op_type == "Conv" for node in glow.graph.node) == 4 * 2 * 2
+    assert sum(node.op_type == "Conv" for node in glow.graph.node) == 5 * 2 * 2
 
 
 def graph_of(operator: str, **attributes: object) -> onnx.ModelProto:
