@@ -245,7 +245,8 @@ class FoldedGlow(FoldedFlow):
         self.mixers.append(mixer)
         self.positions.append(frozen(step.coupling.position[None]))
         *body, output = copy.deepcopy(step.coupling.conditioner)
-        self.conditioners.append(nn.Sequential(*body, *gathered_taps(output)))
+        taps = gathered_taps(cast("nn.Conv2d", output))
+        self.conditioners.append(nn.Sequential(*body, *taps))
 
     def _add_prior(self, prior: Prior, dims: int) -> None:
         self.means.append(frozen(prior.mean[None]))
