@@ -59,7 +59,8 @@ def fresh_flow(config: TrainConfig, corpus: Corpus, starts: torch.Tensor) -> Flo
         chosen = torch.randperm(len(starts))[:512]
     flow = flow.to(corpus.device)
     if corpus.device.type == "cpu":
-        flow = flow.to(memory_format=torch.channels_last)  # convolutions train 1.6 times as fast
+        # Convolutions train 1.6 times as fast. (torch's types know no such call.)
+        flow.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     flow.initialize(corpus.windows(starts[chosen.to(starts.device)]))
     return flow
 
