@@ -97,8 +97,8 @@ PRESETS = {
     ("maf", "paper"): _PAPER_MAF,
     ("glow", "small"): FlowSettings(
         flow=GlowSpec(steps=4, hidden=32),
-        window=WindowSpec(frames=32, hop=16),
-        schedule=Schedule(epochs=20, batch=64, optimiser="adamax", learning_rate=2e-3),
+        window=WindowSpec(frames=32, hop=8),
+        schedule=Schedule(epochs=30, batch=64, optimiser="adamax", learning_rate=2e-3),
         pretraining=Schedule(epochs=10, batch=64, optimiser="adamax", learning_rate=2e-3),
     ),
     ("maf", "small"): FlowSettings(
