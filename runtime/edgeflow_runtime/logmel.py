@@ -45,6 +45,8 @@ class LogMelSpec(StrictConfig):
     def __post_init__(self) -> None:
         if min(self.rate_hz, self.frame, self.hop, self.bands) < 1 or self.frame % 2:
             raise ConfigError(f"log-Mel sizes must be positive and the frame even, found {self}")
+        if self.hop > self.frame:
+            raise ConfigError(f"hop {self.hop} skips samples: it may be at most frame {self.frame}")
         if self.filterbank not in FILTERBANKS:
             raise ConfigError(
                 f"unknown filterbank {self.filterbank!r}: choose one of {', '.join(FILTERBANKS)}"
@@ -223,6 +225,7 @@ class LogMelStream:
         self._logmel = logmel
         self._half = logmel.spec.frame // 2
         self._pending: Array = np.empty(0, np.float32)
+        self._latest: Array = self._pending  # what the end is reflected from
         self._samples = 0
         self._emitted = 0
 
@@ -231,6 +234,7 @@ class LogMelStream:
         chunk = np.asarray(chunk, np.float32)
         started = self._samples > self._half
         self._pending = np.concatenate([self._pending, chunk])
+        self._latest = np.concatenate([self._latest, chunk])[-self._half - 1 :]
         self._samples += len(chunk)
         if not started:
             if self._samples <= self._half:
@@ -250,8 +254,7 @@ class LogMelStream:
             raise AudioError(
                 f"{self._samples} samples are too short: log-Mel needs more than {self._half}"
             )
-        right = self._pending[-2 : -self._half - 2 : -1]
-        self._pending = np.concatenate([self._pending, right])
+        self._pending = np.concatenate([self._pending, self._latest[-2::-1]])
         return self._emit(self._logmel.spec.frames(self._samples) - self._emitted)
 
     def _emit(self, count: int) -> Array:
