@@ -93,7 +93,9 @@ def test_digital_silence_is_finite():
     assert np.isfinite(LogMel(SPEC)(np.zeros(16000, np.float32))).all()
 
 
-@pytest.mark.parametrize("bad", [{"filterbank": "htk"}, {"frame": 1023}, {"bands": 0}, {"hop": 1025}])
+@pytest.mark.parametrize(
+    "bad", [{"filterbank": "htk"}, {"frame": 1023}, {"bands": 0}, {"hop": 1025}]
+)
 def test_senseless_specs_are_refused(bad: dict):
     with pytest.raises(ConfigError):
         LogMelSpec(**bad)
