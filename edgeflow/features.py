@@ -11,13 +11,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgeflow.progress import track
 from edgeflow_runtime.clips import ARRAY_SUFFIX, ClipReader
 from edgeflow_runtime.errors import AudioError, DataError, StorageError
 from edgeflow_runtime.logmel import LogMel, LogMelSpec
+from edgeflow_runtime.progress import track
 from edgeflow_runtime.storage import atomic_file
 
 Array = npt.NDArray[np.float32]
+
+
+FEATURES_VERSION = 1
+"""Raised when the same sound and parameters give other features, so that old ones are not used."""
 
 
 def cache_root() -> Path:
@@ -32,15 +36,22 @@ class FeatureStore:
     Args:
         spec: how log-Mel is computed.
         channel: the channel to listen to where a sound has several.
+        min_rate_hz: the rate that faster recordings are brought down to first.
         root: the cache's folder.
     """
 
     def __init__(
-        self, spec: LogMelSpec, channel: int | None = None, root: Path | None = None
+        self,
+        spec: LogMelSpec,
+        channel: int | None = None,
+        min_rate_hz: int = 0,
+        root: Path | None = None,
     ) -> None:
         logmel = LogMel(spec)
-        self._reader = ClipReader(spec.bands, logmel, channel=channel, allow_clipped=True)
-        parameters = json.dumps([spec.to_dict(), channel], sort_keys=True)
+        self._reader = ClipReader(spec.bands, logmel, min_rate_hz, channel, allow_clipped=True)
+        parameters = json.dumps(
+            [FEATURES_VERSION, spec.to_dict(), channel, min_rate_hz], sort_keys=True
+        )
         version = hashlib.sha256(parameters.encode())
         version.update(logmel.window.tobytes() + logmel.filterbank.tobytes())
         self._folder = (root or cache_root()) / "logmel" / version.hexdigest()[:16]

@@ -6,6 +6,7 @@ condition; where none does, their term is zero.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,9 @@ class LossSpec(StrictConfig):
     def __post_init__(self) -> None:
         if self.kind not in LOSSES:
             raise ConfigError(f"unknown loss {self.kind!r}: choose one of {', '.join(LOSSES)}")
+        for name, value in (("k", self.weight), ("c", self.ceiling)):
+            if value is not None and not math.isfinite(value):
+                raise ConfigError(f"{name} must be a finite number, found {value}")
 
     @property
     def uses_outliers(self) -> bool:
@@ -89,7 +93,7 @@ def loss_of(
         outlier: (M,) NLL of the outliers' windows; not needed for ``nll``.
         ceiling: c; not needed for ``nll``.
     """
-    if outlier is None or ceiling is None:
+    if not spec.uses_outliers or outlier is None or ceiling is None:
         return target_loss(target), target.new_zeros(())
     if spec.kind == "eq4":
         passing, weight = passing_eq4(outlier, ceiling), 1.0

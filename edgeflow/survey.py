@@ -8,15 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from edgeflow.dataset import Dataset, Machine
-from edgeflow.progress import track
 from edgeflow_runtime.audio import check_audible, check_finite, read_sound, sound_info
-from edgeflow_runtime.clips import ARRAY_SUFFIX
-from edgeflow_runtime.errors import AudioError
+from edgeflow_runtime.clips import ARRAY_SUFFIX, read_logmel_array
+from edgeflow_runtime.errors import AudioError, DataError
+from edgeflow_runtime.logmel import LogMelSpec
+from edgeflow_runtime.progress import track
 
 USUAL_RATE_HZ = 16000
+
+FEWEST_FRAMES = 4
+"""Frames of the smallest window."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,8 @@ class Survey:
 
 
 def survey(dataset: Dataset) -> Survey:
-    """Read every clip of ``dataset`` and gather what there is.
-
-    Raises:
-        DataError: the data set mixes sounds and arrays.
-    """
-    found = Survey(str(dataset.root), dataset.holds_arrays)
+    """Read every clip of ``dataset`` and gather what there is."""
+    found = _kind_of(dataset)
     paths = [path for machine in dataset.machines.values() for path in machine.clips]
     facts = dict(zip(paths, _look_at_all(paths), strict=True))
     for machine in dataset.machines.values():
@@ -111,6 +109,13 @@ def survey(dataset: Dataset) -> Survey:
     found.wrong += _rate_faults(list(facts.values()))
     found.wrong += [f"'{path}' does not fit the layout and is not used" for path in dataset.strays]
     return found
+
+
+def _kind_of(dataset: Dataset) -> Survey:
+    try:
+        return Survey(str(dataset.root), dataset.holds_arrays)
+    except DataError as error:  # both kinds
+        return Survey(str(dataset.root), False, wrong=[str(error)])
 
 
 def _look_at_all(paths: list[Path]) -> list[ClipFacts]:
@@ -133,24 +138,20 @@ def _look(path: Path) -> ClipFacts:
         for channel in range(info.channels):
             sound = read_sound(path, info.rate_hz, channel)
             check_audible(str(path), check_finite(str(path), sound))
+        if info.seconds * USUAL_RATE_HZ < LogMelSpec().samples(FEWEST_FRAMES):
+            fault = f"'{path}' is too short: {info.seconds:.3f} s"
     except AudioError as error:
         fault = str(error)
     return ClipFacts(info.seconds, info.rate_hz, info.channels, fault)
 
 
 def _look_at_array(path: Path) -> ClipFacts:
-    fault = None
     try:
-        array = np.load(path, allow_pickle=False)
-        if array.ndim != 2 or array.dtype != np.float32:
-            fault = (
-                f"'{path}' holds {array.dtype} of shape {array.shape}, not float32 (frames, bands)"
-            )
-        elif not np.isfinite(array).all():
-            fault = f"'{path}' holds values that are NaN or infinite"
-    except (ValueError, EOFError, OSError) as error:
-        fault = f"'{path}' is not a whole NumPy array: {error}"
-    return ClipFacts(0, 0, 0, fault)
+        frames = len(read_logmel_array(path, LogMelSpec().bands))
+    except AudioError as error:
+        return ClipFacts(0, 0, 0, str(error))
+    short = frames < FEWEST_FRAMES
+    return ClipFacts(0, 0, 0, f"'{path}' is too short: {frames} frames" if short else None)
 
 
 def _row(machine: Machine, facts: dict[Path, ClipFacts]) -> MachineFacts:

@@ -101,7 +101,7 @@ def make_manifest(spec: FlowSpec, window: WindowSpec) -> Manifest:
     return Manifest(
         format_version=FORMAT_VERSION,
         monitor=Monitor("fan", "00"),
-        features=Features(FEATURES.bands, FEATURES.rate_hz, FEATURES),
+        features=Features(FEATURES.bands, FEATURES.rate_hz, None, FEATURES),
         window=window,
         precision="fp32",
         score_unit=SCORE_UNIT,

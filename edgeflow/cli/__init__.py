@@ -73,6 +73,10 @@ class FrontDoor(click.Group):
             return super().invoke(ctx)
         except EdgeflowError as error:
             raise Fault(" ".join(str(error).split())) from error
+        except click.UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                raise
+            raise Fault(" ".join(error.format_message().split())) from error
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(EXIT_INTERRUPTED)
@@ -82,6 +86,14 @@ class FrontDoor(click.Group):
         except OSError as error:
             where = f"'{error.filename}': " if error.filename else ""
             raise Fault(f"{where}{error.strerror or error}") from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:  # what nobody foresaw must not pass for a verdict
+            if os.environ.get("EDGEFLOW_DEBUG"):
+                raise
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            more = "please report it; EDGEFLOW_DEBUG=1 shows more"
+            raise Fault(f"unforeseen: {what}; {more}") from error
 
 
 @click.group(cls=FrontDoor, context_settings={"help_option_names": ["-h", "--help"]})

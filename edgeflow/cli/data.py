@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from edgeflow_runtime.options import FiniteFloat
+
 
 @click.group()
 def data() -> None:
@@ -19,9 +21,15 @@ def data() -> None:
 @click.option(
     "--clips", type=int, default=40, show_default=True, help="Training clips of each machine."
 )
-@click.option("--seconds", type=float, default=10.0, show_default=True, help="Length of a clip.")
 @click.option(
-    "--snr", type=float, default=6.0, show_default=True, help="Machine over factory noise in dB."
+    "--seconds", type=FiniteFloat(), default=10.0, show_default=True, help="Length of a clip."
+)
+@click.option(
+    "--snr",
+    type=FiniteFloat(),
+    default=6.0,
+    show_default=True,
+    help="Machine over factory noise in dB.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 def synth(

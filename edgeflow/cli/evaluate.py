@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgeflow_runtime.options import FaultTally
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -40,16 +42,18 @@ def evaluate(run_or_bundle: Path, data: Path, style: str | None, channel: int | 
     for package in ("torch", "sklearn"):
         require(package, "train")
     from edgeflow.dataset import Dataset
+    from edgeflow.training.run import find_runs
 
     dataset = Dataset.scan(data)
     bundles = _bundles(run_or_bundle)
-    if bundles:
-        results = [_evaluate_bundle(path, dataset, channel) for path in bundles]
-    else:
-        from edgeflow.training.run import find_runs
-
-        results = [_evaluate_run(path, dataset, channel) for path in find_runs(run_or_bundle)]
-    {"json": _print_json, "csv": _print_csv}.get(style or "", _print_table)(results)
+    results = []
+    with FaultTally() as tally:
+        for path in bundles or find_runs(run_or_bundle):
+            with tally.one():
+                judge = _evaluate_bundle if bundles else _evaluate_run
+                results.append(judge(path, dataset, channel))
+        if results:
+            {"json": _print_json, "csv": _print_csv}.get(style or "", _print_table)(results)
 
 
 def _bundles(path: Path) -> list[Path]:
@@ -69,7 +73,8 @@ def _evaluate_run(folder: Path, dataset: Dataset, channel: int | None) -> Machin
 
     run = TrainedRun.load(folder)
     config = run.record.config
-    store = FeatureStore(config.logmel, config.channel if channel is None else channel)
+    chosen = config.channel if channel is None else channel
+    store = FeatureStore(config.logmel, chosen, run.record.min_rate_hz)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     machine = _machine(dataset, config.monitor)
     return evaluate_machine(machine, RunScores(run, store, device), store)
@@ -80,9 +85,9 @@ def _evaluate_bundle(path: Path, dataset: Dataset, channel: int | None) -> Machi
 
     from edgeflow.evaluation import evaluate_machine
     from edgeflow.features import FeatureStore
-    from edgeflow.progress import track
     from edgeflow_runtime.errors import DataError
     from edgeflow_runtime.logmel import LogMelSpec
+    from edgeflow_runtime.progress import track
     from edgeflow_runtime.scoring import Scorer
 
     scorer = Scorer.load(path, channel=channel, allow_clipped=True)
@@ -97,9 +102,10 @@ def _evaluate_bundle(path: Path, dataset: Dataset, channel: int | None) -> Machi
             found.append(result.score)
         return np.array(found)
 
-    spec = manifest.features.logmel or LogMelSpec(bands=manifest.features.bands)
-    machine = _machine(dataset, manifest.monitor)
-    return evaluate_machine(machine, scores, FeatureStore(spec, channel))
+    features = manifest.features
+    spec = features.logmel or LogMelSpec(bands=features.bands)
+    store = FeatureStore(spec, scorer.reader.channel, features.min_rate_hz)
+    return evaluate_machine(_machine(dataset, manifest.monitor), scores, store)
 
 
 def _machine(dataset: Dataset, monitor: Monitor) -> Machine:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from edgeflow_runtime.options import FaultTally, FiniteFloat
 
 if TYPE_CHECKING:
     import torch
@@ -28,9 +31,12 @@ class Ceiling(click.ParamType):  # type: ignore[type-arg]  # generic only since 
         if value is None or value == "auto":
             return None
         try:
-            return float(str(value))
+            number = float(str(value))
+            if math.isfinite(number):
+                return number
         except ValueError:
-            self.fail(f"{value!r} is neither 'auto' nor a number", param, ctx)
+            pass
+        self.fail(f"{value!r} is neither 'auto' nor a finite number", param, ctx)
 
 
 @click.command()
@@ -60,7 +66,7 @@ class Ceiling(click.ParamType):  # type: ignore[type-arg]  # generic only since 
     help="NLL above which outliers are left alone; auto takes it from pre-training.",
 )  # fmt: skip
 @click.option(
-    "--k", "weight", type=click.FloatRange(min=0), default=0.5, show_default=True,
+    "--k", "weight", type=FiniteFloat(min=0), default=0.5, show_default=True,
     help="Weight of the outliers in equation (5).",
 )  # fmt: skip
 @click.option(
@@ -69,14 +75,20 @@ class Ceiling(click.ParamType):  # type: ignore[type-arg]  # generic only since 
 )  # fmt: skip
 @click.option("--channel", type=click.IntRange(min=0), help="Channel to listen to; 0 is the first.")
 @click.option(
-    "--holdout", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1,
+    "--holdout", type=FiniteFloat(0, 1, min_open=True, max_open=True), default=0.1,
     show_default=True, help="Share of the training clips kept to set the threshold with.",
 )  # fmt: skip
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
     help="Where to train.",
 )  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of everything random.",
+)
 def train(
     data: Path,
     machine_type: str | None,
@@ -123,22 +135,27 @@ def train(
         seed=seed,
     )
     place = _device(device)
-    for monitor in monitors:
-        folder = output / monitor.name if every else output
-        _train_one(dataclasses.replace(config, monitor=monitor), folder, place)
+    with FaultTally() as tally:
+        for monitor in monitors:
+            with tally.one():
+                folder = output / monitor.name if every else output
+                _train_one(dataclasses.replace(config, monitor=monitor), folder, place)
 
 
 def _monitors(
     dataset: Dataset, machine_type: str | None, machine_id: str | None, every: bool
 ) -> list[Monitor]:
     """The machines that the options name."""
-    from edgeflow_runtime.errors import ConfigError
+    from edgeflow_runtime.errors import ConfigError, DataError
 
     if every:
         if machine_id is not None:
             raise ConfigError("--all trains every machine: leave --id out")
         machines = dataset.of_type(machine_type) if machine_type else dataset.machines.values()
-        return [machine.monitor for machine in machines if machine.train]
+        found = [machine.monitor for machine in machines if machine.train]
+        if not found:
+            raise DataError(f"'{dataset.root}' holds no training clip")
+        return found
     if machine_type is None or machine_id is None:
         raise ConfigError("name the machine with --type and --id, or train --all")
     return [dataset.machine(machine_type, machine_id).monitor]

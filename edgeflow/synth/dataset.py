@@ -17,11 +17,11 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from edgeflow.progress import track
 from edgeflow.synth.machines import anomaly_for, render
 from edgeflow.synth.sources import Signal
 from edgeflow.synth.spec import MACHINE_IDS, RATE_HZ, SynthSpec
 from edgeflow_runtime.errors import DataError
+from edgeflow_runtime.progress import track
 from edgeflow_runtime.storage import write_bytes, write_text
 
 GENERATOR = 1

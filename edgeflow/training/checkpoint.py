@@ -15,6 +15,8 @@ from edgeflow_runtime.storage import write_bytes
 
 CHECKPOINT = "checkpoint.safetensors"
 
+DAMAGED = "cannot be used: delete it to train from the start"
+
 
 def save_checkpoint(folder: Path, epoch: int, flow: Flow, optimiser: torch.optim.Optimizer) -> None:
     """Write the state after ``epoch`` epochs, whole or not at all. Raises ``StorageError``."""
@@ -42,7 +44,7 @@ def load_checkpoint(
         flow.load_state_dict(_under("flow.", tensors))
     except (SafetensorError, RuntimeError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise TrainingError(f"'{path}' cannot be used: {reason}") from error
+        raise TrainingError(f"'{path}' {DAMAGED} ({reason})") from error
     if optimiser is not None:
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in _under("optimiser.", tensors).items():
@@ -62,7 +64,7 @@ def checkpoint_epoch(folder: Path) -> int:
         with safe_open(path, "pt") as file:
             return int(file.metadata()["epoch"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"'{path}' cannot be used: {error}") from error
+        raise TrainingError(f"'{path}' {DAMAGED} ({error})") from error
 
 
 def _read(path: Path) -> tuple[int, dict[str, Tensor]]:

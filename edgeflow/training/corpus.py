@@ -15,13 +15,16 @@ from edgeflow.dataset import Dataset, Machine
 from edgeflow.features import FeatureStore
 from edgeflow.training.config import TrainConfig
 from edgeflow_runtime.audio import sound_info
-from edgeflow_runtime.errors import DataError
+from edgeflow_runtime.errors import AudioError, DataError
 from edgeflow_runtime.windows import WindowSpec
 
 Array = npt.NDArray[np.float32]
 
 DEAD_DB = 1e-3
 """A band whose training values spread less than this holds no information."""
+
+DEAD_SCALE = 1e9
+"""What such a band is divided by, so that it is zero whatever is heard in it."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Corpus:
         window: how frames become windows.
         device: where the tensor lives.
         seed: of the noise.
+        min_rate_hz: the lowest rate among the recordings, 0 for arrays.
     """
 
     def __init__(
@@ -74,7 +78,9 @@ class Corpus:
         window: WindowSpec,
         device: torch.device,
         seed: int,
+        min_rate_hz: int = 0,
     ) -> None:
+        self.min_rate_hz = min_rate_hz
         self.splits = {split.machine.monitor.name: split for split in splits}
         self.window = window
         paths = [path for split in splits for path in split.learn + split.heldout]
@@ -86,12 +92,14 @@ class Corpus:
         self.mean: Array = learn.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = learn.std(axis=0, dtype=np.float64)
         dead = spread < DEAD_DB
-        self.scale: Array = np.where(dead, 1.0, spread).astype(np.float32)
+        self.scale: Array = np.where(dead, DEAD_SCALE, spread).astype(np.float32)
         table = (np.concatenate([features[path] for path in paths]) - self.mean) / self.scale
         noise = np.random.default_rng(seed).standard_normal((len(table), int(dead.sum())))
         table[:, dead] = noise
         self.table = torch.from_numpy(table).to(device)
-        self.digest = hashlib.sha256(np.ascontiguousarray(table).tobytes()).hexdigest()
+        digest = hashlib.sha256(np.ascontiguousarray(table).tobytes())
+        digest.update(repr([(str(p.name), self._frames[p]) for p in paths]).encode())
+        self.digest = digest.hexdigest()
 
     @property
     def device(self) -> torch.device:
@@ -158,7 +166,8 @@ def load_corpus(dataset: Dataset, config: TrainConfig, device: torch.device) -> 
         split_clips(machine, config.holdout, config.seed) for machine in machines if machine.train
     ]
     paths = [path for split in splits for path in split.learn + split.heldout]
-    store = FeatureStore(config.logmel, config.channel)
+    min_rate_hz = 0 if dataset.holds_arrays else lowest_rate(paths, config.logmel.rate_hz)
+    store = FeatureStore(config.logmel, config.channel, min_rate_hz)
     features = dict(zip(paths, store.read_all(paths, config.monitor.machine_type), strict=True))
     window = config.settings.window
     for path, logmel in features.items():
@@ -167,9 +176,16 @@ def load_corpus(dataset: Dataset, config: TrainConfig, device: torch.device) -> 
                 f"'{path}' is too short: it has {len(logmel)} frames, one window takes "
                 f"{window.frames}"
             )
-    return Corpus(splits, features, window, device, config.seed)
+    return Corpus(splits, features, window, device, config.seed, min_rate_hz)
 
 
 def lowest_rate(paths: list[Path], rate_hz: int) -> int:
-    """The lowest rate among recordings, at most ``rate_hz``: slower ones cannot be judged."""
-    return min([rate_hz, *(sound_info(path).rate_hz for path in paths)])
+    """The lowest rate among recordings, at most ``rate_hz``.
+
+    Raises:
+        DataError: a recording cannot be opened.
+    """
+    try:
+        return min([rate_hz, *(sound_info(path).rate_hz for path in paths)])
+    except AudioError as error:
+        raise DataError(str(error)) from error

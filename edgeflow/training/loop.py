@@ -14,11 +14,11 @@ from torch import Tensor
 
 from edgeflow.flows import Flow
 from edgeflow.losses import LossSpec, loss_of
-from edgeflow.progress import Progress
 from edgeflow.training.checkpoint import load_checkpoint, save_checkpoint
 from edgeflow.training.config import Schedule
 from edgeflow.training.corpus import Corpus
 from edgeflow_runtime.errors import TrainingError
+from edgeflow_runtime.progress import Progress
 from edgeflow_runtime.storage import write_text
 
 LOG = "log.jsonl"
@@ -28,6 +28,8 @@ SAVE_INTERVAL_S = 5.0
 
 LOOK_INTERVAL = 20
 """Steps between looks at the device's numbers; each look waits for the device."""
+
+DIVERGED = "lower the learning rate or c; the last good checkpoint, if there is one, is kept"
 
 EVALUATION_BATCH = 256
 """Windows scored at a time when no gradient is kept."""
@@ -80,6 +82,7 @@ def train(flow: Flow, corpus: Corpus, task: Task) -> None:
             row = {"epoch": epoch, **sums, "seconds": round(time.monotonic() - began, 3)}
             if task.heldout is not None and len(task.heldout):
                 row["heldout_nll"] = mean_nll(flow, corpus, task.heldout)
+            _check_weights(flow, epoch)
             rows.append(json.dumps(row))
             if epoch == total or time.monotonic() - saved > SAVE_INTERVAL_S:
                 write_text(task.folder / LOG, "\n".join(rows) + "\n")
@@ -88,8 +91,12 @@ def train(flow: Flow, corpus: Corpus, task: Task) -> None:
 
 
 def last_row(folder: Path) -> dict[str, Any]:
-    """The last epoch's row of the log in ``folder``."""
-    row: dict[str, Any] = json.loads((folder / LOG).read_text(encoding="utf-8").splitlines()[-1])
+    """The last epoch's row of the log in ``folder``. Raises :class:`TrainingError`."""
+    try:
+        rows = (folder / LOG).read_text(encoding="utf-8").splitlines()
+        row: dict[str, Any] = json.loads(rows[-1])
+    except (OSError, ValueError, IndexError) as error:
+        raise TrainingError(f"'{folder / LOG}' is missing or damaged") from error
     return row
 
 
@@ -138,7 +145,9 @@ def _train_epoch(
             _check_finite(seen[looked : step + 1], epoch, looked, len(batches))
             progress.advance(_note(task, epoch, seen[step].tolist()), step + 1 - looked)
             looked = step + 1
-    loss, target_nll, outlier_nll = seen[:, :3].double().mean(dim=0).tolist()
+    sizes = torch.tensor([len(target) for target, _ in batches], device=seen.device).double()
+    means = (seen[:, :3].double() * sizes[:, None]).sum(dim=0) / sizes.sum()
+    loss, target_nll, outlier_nll = means.tolist()
     row: dict[str, Any] = {"loss": loss, "target_nll": target_nll}
     if task.outliers is not None:
         drawn = sum(len(outliers) for _, outliers in batches if outliers is not None)
@@ -174,9 +183,14 @@ def _check_finite(seen: Tensor, epoch: int, first: int, steps: int) -> None:
     if len(bad):
         step = first + int(bad[0]) + 1
         raise TrainingError(
-            f"the loss is not finite in epoch {epoch}, batch {step} of {steps}: lower the learning "
-            "rate or c; the last good checkpoint is kept"
+            f"the loss is not finite in epoch {epoch}, batch {step} of {steps}: {DIVERGED}"
         )
+
+
+def _check_weights(flow: Flow, epoch: int) -> None:
+    """Refuse to keep a flow that the epoch's last step has broken."""
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in flow.parameters()):
+        raise TrainingError(f"the flow is not finite after epoch {epoch}'s last batch: {DIVERGED}")
 
 
 def _note(task: Task, epoch: int, seen: list[float]) -> str:
@@ -192,5 +206,8 @@ def _kept_rows(folder: Path, first: int) -> list[str]:
     path = folder / LOG
     if not path.exists():
         return []
-    rows = path.read_text(encoding="utf-8").splitlines()
-    return [row for row in rows if json.loads(row)["epoch"] < first]
+    try:
+        rows = path.read_text(encoding="utf-8").splitlines()
+        return [row for row in rows if json.loads(row)["epoch"] < first]
+    except (ValueError, KeyError) as error:
+        raise TrainingError(f"'{path}' is damaged: delete it to go on without") from error

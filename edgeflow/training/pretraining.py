@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from edgeflow.training.checkpoint import checkpoint_epoch, load_checkpoint
 from edgeflow.training.config import TrainConfig
 from edgeflow.training.corpus import Corpus
 from edgeflow.training.loop import Task, mean_nll, train
+from edgeflow_runtime.errors import TrainingError
 from edgeflow_runtime.storage import write_text
 
 CEILING = "ceiling.json"
@@ -31,6 +33,7 @@ def pretrained(config: TrainConfig, corpus: Corpus) -> tuple[Flow, float]:
         The flow on the corpus's device, and c in nats per dimension.
     """
     folder = _folder(config, corpus)
+    _drop_if_damaged(folder)
     flow = fresh_flow(config, corpus, corpus.all_starts())
     schedule = config.settings.pretraining
     if checkpoint_epoch(folder) < schedule.epochs:
@@ -49,6 +52,14 @@ def pretrained(config: TrainConfig, corpus: Corpus) -> tuple[Flow, float]:
         train(flow, corpus, task)
     load_checkpoint(folder, flow)
     return flow, _ceiling(folder, flow, corpus)
+
+
+def _drop_if_damaged(folder: Path) -> None:
+    """Empty a folder of the cache that cannot be read: it is made anew."""
+    try:
+        checkpoint_epoch(folder)
+    except TrainingError:
+        shutil.rmtree(folder)
 
 
 def fresh_flow(config: TrainConfig, corpus: Corpus, starts: torch.Tensor) -> Flow:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from edgeflow import __version__
@@ -17,11 +20,11 @@ from edgeflow.dataset import Dataset
 from edgeflow.flows import Flow, build
 from edgeflow.training.checkpoint import checkpoint_epoch, load_checkpoint
 from edgeflow.training.config import TrainConfig
-from edgeflow.training.corpus import Corpus, load_corpus, lowest_rate
+from edgeflow.training.corpus import Corpus, load_corpus
 from edgeflow.training.loop import Task, train
 from edgeflow.training.pretraining import fresh_flow, pretrained
 from edgeflow_runtime.config import StrictConfig
-from edgeflow_runtime.errors import ConfigError, TrainingError
+from edgeflow_runtime.errors import ConfigError, StorageError, TrainingError
 from edgeflow_runtime.storage import write_bytes, write_text
 
 Array = npt.NDArray[np.float32]
@@ -41,10 +44,12 @@ class RunRecord(StrictConfig):
     """The settings."""
     ceiling: float | None
     """c that was used, in nats per dimension."""
+    data_digest: str
+    """SHA-256 of the features of every clip of the type, as they were trained on."""
     arrays: bool
     """Whether the data set holds log-Mel arrays."""
     min_rate_hz: int
-    """The lowest rate among the recordings, 0 for arrays."""
+    """The lowest rate among the type's recordings, 0 for arrays."""
     learn: tuple[str, ...]
     """The target's clips that were learned from, relative to the data set."""
     heldout: tuple[str, ...]
@@ -89,8 +94,11 @@ class TrainedRun:
             )
         flow = build(record.config.settings.flow)
         load_checkpoint(folder, flow)
-        standard = load_file(folder / STANDARD)
-        return cls(folder, record, flow.eval(), standard["mean"], standard["scale"])
+        try:
+            standard = load_file(folder / STANDARD)
+            return cls(folder, record, flow.eval(), standard["mean"], standard["scale"])
+        except (SafetensorError, OSError, KeyError) as error:
+            raise TrainingError(f"'{folder / STANDARD}' is missing or damaged") from error
 
 
 def find_runs(folder: str | Path) -> list[Path]:
@@ -121,7 +129,9 @@ def read_record(folder: Path) -> RunRecord | None:
     try:
         return RunRecord.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, ConfigError) as error:
-        raise TrainingError(f"'{path}' cannot be used: {error}") from error
+        raise TrainingError(
+            f"'{path}' cannot be used: delete its folder to train from the start ({error})"
+        ) from error
 
 
 def train_run(config: TrainConfig, folder: Path, device: torch.device) -> bool:
@@ -142,11 +152,37 @@ def train_run(config: TrainConfig, folder: Path, device: torch.device) -> bool:
         )
     if record is not None and checkpoint_epoch(folder) >= config.settings.schedule.epochs:
         return False
+    with _made(folder):
+        _train_into(folder, config, record, device)
+    return True
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a run's folder before minutes go by; if nothing was written into it, it goes again."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"'{folder}' cannot be made: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # refuses if anything is in it
+
+
+def _train_into(
+    folder: Path, config: TrainConfig, record: RunRecord | None, device: torch.device
+) -> None:
     dataset = Dataset.scan(config.data)
     corpus = load_corpus(dataset, config, device)
+    if record is not None and record.data_digest != corpus.digest:
+        raise TrainingError(
+            f"'{folder}' was begun on other clips than '{config.data}' holds now: choose another "
+            "folder or delete it"
+        )
     name = config.monitor.name
     flow, ceiling = _start(config, corpus)
-    folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / STANDARD, save({"mean": corpus.mean, "scale": corpus.scale}))
     _write_record(folder, config, dataset, corpus, ceiling)
     task = Task(
@@ -161,7 +197,6 @@ def train_run(config: TrainConfig, folder: Path, device: torch.device) -> bool:
         seed=config.seed,
     )
     train(flow, corpus, task)
-    return True
 
 
 def _start(config: TrainConfig, corpus: Corpus) -> tuple[Flow, float | None]:
@@ -184,8 +219,9 @@ def _write_record(
         run_version=RUN_VERSION,
         config=config,
         ceiling=ceiling,
+        data_digest=corpus.digest,
         arrays=arrays,
-        min_rate_hz=0 if arrays else lowest_rate(split.learn, config.logmel.rate_hz),
+        min_rate_hz=corpus.min_rate_hz,
         learn=tuple(path.relative_to(dataset.root).as_posix() for path in split.learn),
         heldout=tuple(path.relative_to(dataset.root).as_posix() for path in split.heldout),
         outliers=sum(map(len, others)) if config.loss.uses_outliers else 0,

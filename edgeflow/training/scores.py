@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 
 from edgeflow.features import FeatureStore
-from edgeflow.progress import track
 from edgeflow.training.run import TrainedRun
 from edgeflow_runtime.errors import DataError
+from edgeflow_runtime.progress import track
 
 CHUNK = 44
 """Windows scored at a time: on a CPU the activations of more do not stay in the cache."""

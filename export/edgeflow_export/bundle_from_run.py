@@ -17,7 +17,7 @@ from edgeflow_export.onnx_from_flow import onnx_from_flow
 from edgeflow_export.parity import MAX_DIFFERENCE, Parity, check_parity
 from edgeflow_export.threshold import threshold_from_scores
 from edgeflow_runtime.audio import read_sound
-from edgeflow_runtime.backend import OnnxRuntimeBackend
+from edgeflow_runtime.backend import OnnxRuntimeBackend, nll_of
 from edgeflow_runtime.clips import ClipReader
 from edgeflow_runtime.errors import ExportError
 from edgeflow_runtime.logmel import LogMel
@@ -102,7 +102,8 @@ def bundle_from_run(
 def _reader(run: TrainedRun) -> ClipReader:
     config = run.record.config
     logmel = None if run.record.arrays else LogMel(config.logmel)
-    return ClipReader(len(run.mean), logmel, channel=config.channel, allow_clipped=True)
+    rate = run.record.min_rate_hz
+    return ClipReader(len(run.mean), logmel, rate, config.channel, allow_clipped=True)
 
 
 def _read_clips(
@@ -131,10 +132,7 @@ def _windows(run: TrainedRun, logmel: Array) -> Array:
 
 
 def _window_scores(run: TrainedRun, backend: OnnxRuntimeBackend, logmel: Array) -> Array:
-    windows = _windows(run, logmel)
-    size = backend.batch
-    parts = [windows[i : i + size] for i in range(0, len(windows), size)]
-    return np.concatenate([backend.nll(np.ascontiguousarray(part)) for part in parts])
+    return nll_of(backend, _windows(run, logmel))
 
 
 def _scores(
@@ -153,7 +151,8 @@ def _golden(run: TrainedRun, backend: OnnxRuntimeBackend, clip: Path) -> dict[st
         return {"logmel": logmel, "nll": _window_scores(run, backend, logmel)}
     spec = config.logmel
     length = max(int(GOLDEN_SECONDS * spec.rate_hz), spec.samples(window.frames + window.hop))
-    samples = read_sound(clip, spec.rate_hz, config.channel)[:length]
+    whole = read_sound(clip, spec.rate_hz, config.channel, min_rate_hz=run.record.min_rate_hz)
+    samples = whole[:length]
     logmel = LogMel(spec)(samples)
     nll = _window_scores(run, backend, logmel)
     return {"samples": np.ascontiguousarray(samples), "logmel": logmel, "nll": nll}
@@ -176,6 +175,7 @@ def _manifest(run: TrainedRun, threshold: Threshold) -> Manifest:
         features=Features(
             bands=len(run.mean),
             min_rate_hz=record.min_rate_hz,
+            channel=config.channel,
             logmel=None if record.arrays else config.logmel,
         ),
         window=config.settings.window,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from edgeflow_runtime.options import FaultTally, FiniteFloat
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
@@ -16,7 +18,7 @@ import click
 )  # fmt: skip
 @click.option("--data", type=click.Path(path_type=Path), help="The data set, if it has moved.")
 @click.option(
-    "--false-alarms", type=click.FloatRange(0, 0.5, min_open=True, max_open=True), default=0.01,
+    "--false-alarms", type=FiniteFloat(0, 0.5, min_open=True, max_open=True), default=0.01,
     show_default=True, help="Share of normal clips that the threshold lets alarm.",
 )  # fmt: skip
 def export(run: Path, output: Path, data: Path | None, false_alarms: float) -> None:
@@ -33,21 +35,23 @@ def export(run: Path, output: Path, data: Path | None, false_alarms: float) -> N
     from edgeflow_export.bundle_from_run import bundle_from_run
 
     folders = find_runs(run)
-    for folder in folders:
-        trained = TrainedRun.load(folder)
-        path = _target(output, trained.record.config.monitor.name, several=folders != [run])
-        result = bundle_from_run(
-            trained,
-            path,
-            data=data,
-            false_alarm_probability=false_alarms,
-            say=partial(_say, folder.name),
-        )
-        click.echo(
-            f"{result.path}: {result.nodes} nodes, within {result.parity.worst:.1e} nats/dim of "
-            f"the trained flow on {result.parity.windows} windows, threshold "
-            f"{result.threshold.value:.4f}"
-        )
+    with FaultTally() as tally:
+        for folder in folders:
+            with tally.one():
+                trained = TrainedRun.load(folder)
+                name = trained.record.config.monitor.name
+                result = bundle_from_run(
+                    trained,
+                    _target(output, name, several=folders != [run]),
+                    data=data,
+                    false_alarm_probability=false_alarms,
+                    say=partial(_say, folder.name),
+                )
+                click.echo(
+                    f"{result.path}: {result.nodes} nodes, within {result.parity.worst:.1e} "
+                    f"nats/dim of the trained flow on {result.parity.windows} windows, threshold "
+                    f"{result.threshold.value:.4f}"
+                )
 
 
 def _say(name: str, what: str) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from edgeflow.flows import Flow, FoldedFlow
 from edgeflow_export.operators import check_operators
+from edgeflow_runtime.errors import ExportError
 
 OPSET = 18
 """ONNX operator set; TensorRT 10.3 to 11.4 take 17 to 20."""
@@ -39,7 +40,7 @@ def onnx_from_flow(flow: Flow) -> bytes:
 def onnx_from_folded(folded: FoldedFlow, frames: int, bands: int) -> onnx.ModelProto:
     """Export a folded flow with a free number of windows."""
     example = torch.zeros(2, frames, bands)
-    with _quiet():
+    with _quiet(), _named():
         program = torch.onnx.export(
             folded,
             (example,),
@@ -51,10 +52,25 @@ def onnx_from_folded(folded: FoldedFlow, frames: int, bands: int) -> onnx.ModelP
             verbose=False,
         )
     if program is None:
-        raise RuntimeError("torch.onnx.export returned nothing")
+        raise ExportError("torch.onnx.export returned nothing")
     model = program.model_proto
     onnx.checker.check_model(model)
     return model
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    """Turn whatever torch's exporter raises into one line, but an interruption into itself."""
+    try:
+        yield
+    except Exception as error:  # torch raises many classes of its own here
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            cause = cause.__cause__ or cause.__context__
+        first = str(error).strip().splitlines()[0]
+        raise ExportError(f"torch cannot export the flow: {first}") from error
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from edgeflow.flows import Flow
-from edgeflow_runtime.backend import Backend
+from edgeflow_runtime.backend import Backend, nll_of
 from edgeflow_runtime.errors import ParityError
 
 Array = npt.NDArray[np.float32]
@@ -45,15 +45,10 @@ def check_parity(flow: Flow, backend: Backend, clips: dict[str, Array]) -> Parit
     """
     found = Parity(0, 0.0, "", 0)
     for name, windows in clips.items():
-        exported = np.concatenate(
-            [backend.nll(windows[:1])]
-            + [
-                backend.nll(np.ascontiguousarray(windows[i : i + backend.batch]))
-                for i in range(1, len(windows), backend.batch)
-            ]
-        )
+        exported = np.concatenate([backend.nll(windows[:1].copy()), nll_of(backend, windows[1:])])
         with torch.no_grad():
-            trained = flow.nll(torch.from_numpy(windows.copy())).numpy()
+            parts = torch.split(torch.from_numpy(windows.copy()), backend.batch)
+            trained = torch.cat([flow.nll(part) for part in parts]).numpy()
         # A NaN on either side is as far apart as can be.
         difference = np.nan_to_num(np.abs(exported - trained), nan=np.inf)
         worst = int(difference.argmax())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import struct
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,15 @@ SOUND_SUFFIXES = (".wav", ".flac")
 
 SILENCE = 2 / 32768
 """A clip whose samples all lie within two steps of 16 bits holds no sound."""
+
+OPEN_WAV_BYTES = 0x7FFFF000
+"""Data lengths from here on are what recorders write that do not know the length yet."""
+
+OPEN_LENGTH = 1 << 40
+"""More samples than a file can hold: its header leaves the length open."""
+
+LOUDEST = 1e4
+"""Full scale is 1; samples beyond this are no sound but numbers gone wrong."""
 
 FULL_SCALE = 32767 / 32768
 """Samples at or above this magnitude lie on the converter's rail."""
@@ -58,7 +67,7 @@ def sound_info(path: str | Path) -> SoundInfo:
 
 
 def read_sound(
-    path: str | Path, rate_hz: int, channel: int | None = None, *, min_rate_hz: int = 1
+    path: str | Path, rate_hz: int, channel: int | None = None, *, min_rate_hz: int = 0
 ) -> Array:
     """Read one channel of a sound file and bring it to ``rate_hz``.
 
@@ -78,16 +87,24 @@ def read_sound(
     """
     path = Path(path)
     with _open(path) as file:
-        native_hz, expected = file.samplerate, file.frames
+        native_hz = file.samplerate
         check_rate(str(path), native_hz, min_rate_hz)
         column = choose_channel(str(path), file.channels, channel)
-        try:
-            sound: Array = file.read(dtype="float32", always_2d=True)  # (n, channels)
-        except RuntimeError as error:
-            raise AudioError(f"'{path}' is damaged: {_reason(error)}") from error
-    if len(sound) < expected:
-        raise AudioError(f"'{path}' is truncated: {len(sound)} of {expected} samples are there")
-    return resample(check_finite(str(path), sound[:, column]), native_hz, rate_hz)
+        sound = _read_whole(path, file)[:, column]
+    return resample(check_finite(str(path), sound), native_hz, rate_hz, min_rate_hz)
+
+
+def _read_whole(path: Path, file: soundfile.SoundFile) -> Array:
+    """All samples of ``file``, (n, channels)."""
+    if file.frames > OPEN_LENGTH:
+        raise AudioError(f"'{path}' does not say how long it is: convert it to WAV, say")
+    try:
+        found: Array = file.read(dtype="float32", always_2d=True)
+    except RuntimeError as error:
+        raise AudioError(f"'{path}' is damaged: {_reason(error)}") from error
+    if len(found) < file.frames:
+        raise AudioError(f"'{path}' is truncated: {len(found)} of {file.frames} samples are there")
+    return found
 
 
 def check_rate(name: str, rate_hz: int, min_rate_hz: int) -> None:
@@ -123,6 +140,8 @@ def check_finite(name: str, samples: Array) -> Array:
         raise AudioError(
             f"'{name}' holds {len(bad)} sample(s) that are NaN or infinite, the first at {bad[0]}"
         )
+    if len(samples) and (peak := float(np.abs(samples).max())) > LOUDEST:
+        raise AudioError(f"'{name}' holds samples up to {peak:.1e}, where full scale is 1")
     return samples
 
 
@@ -143,8 +162,14 @@ def check_audible(name: str, samples: Array, *, allow_clipped: bool = False) -> 
         )
 
 
-def resample(samples: Array, from_hz: int, to_hz: int) -> Array:
-    """Bring (n,) float32 samples from one rate to another, with soxr's high quality filter."""
+def resample(samples: Array, from_hz: int, to_hz: int, through_hz: int = 0) -> Array:
+    """Bring (n,) float32 samples from one rate to another, with soxr's high quality filter.
+
+    Where ``through_hz`` is below both, they go through that rate, which empties the bands above its
+    half: a monitor that learned from slow recordings hears fast ones as it learned to.
+    """
+    if 0 < through_hz < min(from_hz, to_hz):
+        return resample(resample(samples, from_hz, through_hz), through_hz, to_hz)
     if from_hz == to_hz:
         return np.ascontiguousarray(samples)
     import soxr
@@ -157,30 +182,38 @@ def _open(path: Path) -> soundfile.SoundFile:
     """Open ``path`` for reading, with what can be wrong named."""
     import soundfile
 
-    if not path.is_file():
-        raise AudioError(f"'{path}' is not a file" if path.exists() else f"'{path}' is missing")
     try:
+        if not path.is_file():
+            raise AudioError(f"'{path}' is not a file" if path.exists() else f"'{path}' is missing")
         size = path.stat().st_size
         if size == 0:
             raise AudioError(f"'{path}' is empty")
-        _check_riff_size(path, size)
-        return soundfile.SoundFile(str(path))
+        _check_wav_length(path, size)
+        return soundfile.SoundFile(os.fsencode(path))
     except (soundfile.LibsndfileError, TypeError) as error:
         raise AudioError(f"'{path}' is not a sound file: {_reason(error)}") from error
     except OSError as error:
         raise AudioError(f"'{path}' cannot be read: {error.strerror}") from error
 
 
-def _check_riff_size(path: Path, size: int) -> None:
-    """Refuse a WAV file shorter than it says; libsndfile would read what is left in silence."""
+def _check_wav_length(path: Path, size: int) -> None:
+    """Refuse a WAV file whose samples are fewer than its header says.
+
+    libsndfile would read what is left in silence. Recorders that write to a pipe leave a length of
+    nearly 2 or 4 GiB; such files are read to their end.
+    """
     with path.open("rb") as file:
-        head = file.read(12)
-    if len(head) < 12 or head[:4] != b"RIFF":
-        return
-    declared = struct.unpack("<I", head[4:8])[0] + 8
-    streamed = declared in (8, 0xFFFFFFFF + 8)  # a recorder that wrote to a pipe
-    if declared > size + 1 and not streamed:
-        raise AudioError(f"'{path}' is truncated: {size} of {declared} bytes are there")
+        if file.read(4) != b"RIFF":
+            return
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            name, length = head[:4], int.from_bytes(head[4:], "little")
+            end = file.tell() + length
+            if name == b"data":
+                if size < end and length < OPEN_WAV_BYTES:
+                    raise AudioError(f"'{path}' is truncated: {size} of {end} bytes are there")
+                return
+            file.seek(end + length % 2)
 
 
 def _reason(error: Exception) -> str:

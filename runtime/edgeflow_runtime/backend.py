@@ -38,6 +38,14 @@ class Backend(Protocol):
         ...
 
 
+def nll_of(backend: Backend, windows: Array) -> Array:
+    """The NLL (N,) of any number of windows (N, T, M), batch by batch."""
+    starts = range(0, len(windows), backend.batch)
+    parts = [np.ascontiguousarray(windows[i : i + backend.batch]) for i in starts]
+    none: Array = np.empty(0, np.float32)
+    return np.concatenate([backend.nll(part) for part in parts]) if parts else none
+
+
 class OnnxRuntimeBackend:
     """ONNX Runtime on the CPU.
 
@@ -55,6 +63,7 @@ class OnnxRuntimeBackend:
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(3)
+        onnxruntime.disable_telemetry_events()  # what a monitor hears is nobody else's business
         self.workers = workers or len(os.sched_getaffinity(0))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1

@@ -118,8 +118,8 @@ def _read_members(path: Path) -> dict[str, bytes]:
         raise BundleError(f"'{path}' is not a file" if path.exists() else f"'{path}' is missing")
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {info.filename: archive.read(info) for info in archive.infolist()}
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+            members = {info.filename: _stored(archive, info) for info in archive.infolist()}
+    except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:
         raise BundleIntegrityError(
             f"'{path}' is not a whole bundle (truncated, edited or something else): {error}"
         ) from error
@@ -129,6 +129,13 @@ def _read_members(path: Path) -> dict[str, bytes]:
         if name not in members:
             raise BundleIntegrityError(f"'{path}' lacks {name}")
     return members
+
+
+def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """One member's content; compressed ones are no part of the format."""
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise zipfile.BadZipFile(f"{info.filename} is compressed")
+    return archive.read(info)
 
 
 def _read_manifest(path: Path, members: dict[str, bytes]) -> Manifest:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+
+from edgeflow_runtime.options import FiniteFloat
 
 if TYPE_CHECKING:
     from edgeflow_runtime.bundle import Bundle
@@ -23,7 +26,7 @@ COLOURS = {"normal": "green", "anomalous": "red", "unknown": "yellow"}
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("clips", nargs=-1, required=True)
-@click.option("--threshold", type=float, help="Use this threshold (nats/dim), not the bundle's.")
+@click.option("--threshold", type=FiniteFloat(), help="Threshold in place of the bundle's.")
 @click.option("--channel", type=click.IntRange(min=0), help="Channel to listen to; 0 is the first.")
 @click.option("--json", "style", flag_value="json", help="JSON lines (the default in a pipe).")
 @click.option("--csv", "style", flag_value="csv", help="Comma-separated values.")
@@ -32,7 +35,7 @@ COLOURS = {"normal": "green", "anomalous": "red", "unknown": "yellow"}
     "--map", "maps", type=click.Path(path_type=Path), help="Save NLL maps to this folder."
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; all cores if not given.")
-@click.option("--every", type=click.FloatRange(min=0.1), help="From a pipe: seconds in one clip.")
+@click.option("--every", type=FiniteFloat(0.1, 3600), help="From a pipe: seconds in one clip.")
 @click.option("--rate", type=click.IntRange(min=1), help="From a pipe: sample rate in Hz.")
 @click.option("--channels", type=click.IntRange(min=1), default=1, help="From a pipe: channels.")
 @click.option(
@@ -86,6 +89,10 @@ def score(
         results = scorer.score_files(paths, maps=maps is not None)
         if maps:
             results = _draw(results, scorer.bundle, maps)
+        if len(paths) > 1 and not sys.stdout.isatty():  # on a terminal the table shows how far
+            from edgeflow_runtime.progress import track
+
+            results = track(results, "scoring", len(paths))
     context.exit(_print_scores(results, style or _default_style()))
 
 
@@ -97,6 +104,7 @@ def _score_pipe(
     scorer: Scorer, every: float | None, rate: int | None, channels: int, encoding: str
 ) -> Iterator[ClipScore]:
     """Score what comes through standard input, clip by clip, as it comes."""
+    from edgeflow_runtime.audio import check_rate, choose_channel
     from edgeflow_runtime.errors import AudioError
     from edgeflow_runtime.pcm import PcmFormat, read_clips
 
@@ -104,10 +112,15 @@ def _score_pipe(
     spec = manifest.features.logmel
     if spec is None:
         raise AudioError("this monitor was trained on log-Mel arrays; it cannot listen to a pipe")
+    if sys.stdin is None:
+        raise AudioError("standard input is closed: there is no pipe to listen to")
     seconds = every or manifest.threshold.clip_seconds
     fmt = PcmFormat(rate or spec.rate_hz, channels, encoding)
     whole = None
     for number, (samples, rate_hz) in enumerate(read_clips(sys.stdin.buffer, fmt, seconds)):
+        if number == 0:  # wrong for the first clip is wrong for all of the pipe
+            check_rate("-", rate_hz, scorer.reader.min_rate_hz)
+            choose_channel("-", samples.shape[1], scorer.reader.channel)
         if whole and len(samples) < whole / 2:
             break  # the last scrap of a stream says little: its score would vary too much
         whole = whole or len(samples)
@@ -119,19 +132,21 @@ def _draw(results: Iterator[ClipScore], bundle: Bundle, folder: Path) -> Iterato
     """Save the map of each clip that was judged, under a name that is its own."""
     from edgeflow_runtime.picture import save_map
 
-    used: dict[str, int] = {}
+    used: set[str] = set()
     for result in results:
         if result.nll_map is not None:
             stem = Path(result.file).stem
-            used[stem] = used.get(stem, 0) + 1
-            name = stem if used[stem] == 1 else f"{stem}-{used[stem]}"
+            names = (stem if k == 1 else f"{stem}-{k}" for k in count(1))
+            name = next(name for name in names if name not in used)
+            used.add(name)
             save_map(result, bundle, folder / f"{name}.png")
         yield result
 
 
 def _print_scores(results: Iterable[ClipScore], style: str) -> int:
     """Print each result as it comes; return the exit status."""
-    write = {"json": _print_json, "csv": _csv_printer(), "table": _table_printer()}[style]
+    printers = {"json": lambda: _print_json, "csv": _csv_printer, "table": _table_printer}
+    write = printers[style]()
     status = EXIT_NORMAL
     for result in results:
         write(result)
@@ -144,10 +159,10 @@ def _print_scores(results: Iterable[ClipScore], style: str) -> int:
 
 
 def _print_json(result: ClipScore) -> None:
-    click.echo(json.dumps(result.to_dict()))
+    click.echo(json.dumps(result.to_dict(), allow_nan=False))
 
 
-def _csv_printer() -> Any:  # noqa: ANN401
+def _csv_printer() -> Callable[[ClipScore], None]:
     columns = ("file", "score", "threshold", "verdict", "seconds", "windows", "backend", "device")
     writer = csv.DictWriter(sys.stdout, [*columns, "error"], lineterminator="\n", restval="")
     started = False
@@ -163,7 +178,7 @@ def _csv_printer() -> Any:  # noqa: ANN401
     return write
 
 
-def _table_printer() -> Any:  # noqa: ANN401
+def _table_printer() -> Callable[[ClipScore], None]:
     started = False
 
     def write(result: ClipScore) -> None:

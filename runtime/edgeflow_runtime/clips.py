@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +31,8 @@ class ClipReader:
     """Mel bands that it expects."""
     logmel: LogMel | None
     """How it turns sound into log-Mel; ``None`` if it only takes arrays."""
-    min_rate_hz: int = 1
-    """Recordings at a lower rate are refused."""
+    min_rate_hz: int = 0
+    """Recordings at a lower rate are refused, faster ones brought down to it first."""
     channel: int | None = None
     """The channel to listen to."""
     allow_clipped: bool = False
@@ -87,12 +88,13 @@ def read_logmel_array(path: Path, bands: int) -> Array:
     Raises:
         AudioError: the file is missing, damaged, of another shape or type, or holds a NaN.
     """
-    if not path.is_file():
-        raise AudioError(f"'{path}' is missing")
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        with path.open("rb") as file:
+            array = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError, MemoryError, zipfile.BadZipFile) as error:
         raise AudioError(f"'{path}' is not a whole NumPy array: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise AudioError(f"'{path}' is an archive of arrays; expected one array")
     if array.ndim != 2 or array.shape[1] != bands or array.dtype != np.float32:
         raise AudioError(
             f"'{path}' holds {array.dtype} of shape {array.shape}; "

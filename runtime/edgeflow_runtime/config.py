@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from typing import Any
@@ -78,6 +79,8 @@ def _typed(where: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
         return {key: _typed(f"{where}.{key}", item, arguments[1]) for key, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where}: expected a finite number, found {value!r}")
     plain = origin or hint
     if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
         expected = getattr(plain, "__name__", str(plain))

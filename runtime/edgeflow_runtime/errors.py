@@ -81,7 +81,8 @@ class MissingExtraError(EdgeflowError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
-            f"{package!r} is not installed: it comes with  pip install 'edgeflow[{extra}]'"
+            f"{package!r} is not installed: in edgeflow's source folder, run "
+            f"pip install -c constraints.txt '.[{extra}]'"
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeflow_runtime.backend import Backend
+from edgeflow_runtime.backend import Backend, nll_of
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.errors import BundleIntegrityError
 
@@ -45,12 +45,7 @@ def replay(bundle: Bundle, backend: Backend) -> Replay:
     windows = bundle.manifest.window.views(bundle.standardise(found))
     if found.shape != expected.shape or len(windows) != len(golden["nll"]) or not len(windows):
         raise BundleIntegrityError(f"'{bundle.path}': the golden record does not fit the window")
-    nll = np.concatenate(
-        [
-            backend.nll(np.ascontiguousarray(windows[i : i + backend.batch]))
-            for i in range(0, len(windows), backend.batch)
-        ]
-    )
+    nll = nll_of(backend, windows)
     allowed = bundle.manifest.tolerances
     return Replay(
         windows=len(windows),

@@ -36,7 +36,10 @@ class Features(StrictConfig):
     bands: int
     """Mel bands per frame."""
     min_rate_hz: int
-    """The lowest rate among the training recordings; slower ones cannot be judged. 0 for arrays."""
+    """The lowest rate among the training recordings. Faster ones are brought down to it first,
+    slower ones cannot be judged. 0 for arrays."""
+    channel: int | None
+    """The channel it learned from where recordings have several; the first is 0."""
     logmel: LogMelSpec | None
     """How log-Mel is computed; ``None`` if the monitor was trained on arrays made elsewhere."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from edgeflow_runtime.audio import OPEN_WAV_BYTES
 from edgeflow_runtime.errors import AudioError
 
 Array = npt.NDArray[np.float32]
@@ -47,16 +49,18 @@ def read_clips(
     Raises:
         AudioError: the pipe is empty, or its header tells of another encoding.
     """
-    head = pipe.read(4)
+    head, left = _read_exactly(pipe, 4), math.inf  # bytes of sound that are still to come
     if head == b"RIFF":
-        fmt, head = _wav_format(pipe), b""
+        fmt, left = _wav_format(pipe)
+        head = b""
     dtype, factor = ENCODINGS[fmt.encoding]
     step = np.dtype(dtype).itemsize * fmt.channels
     size = max(1, round(seconds * fmt.rate_hz)) * step
     heard = False
     while True:
-        content = head + _read_exactly(pipe, size - len(head))
+        content = head + _read_exactly(pipe, int(min(size, left)) - len(head))
         head = b""
+        left -= len(content)
         whole = len(content) - len(content) % step
         if whole:
             heard = True
@@ -77,11 +81,11 @@ def _read_exactly(pipe: BinaryIO, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _wav_format(pipe: BinaryIO) -> PcmFormat:
-    """Read a WAV header, ``RIFF`` being gone, up to the first sample."""
+def _wav_format(pipe: BinaryIO) -> tuple[PcmFormat, float]:
+    """Read a WAV header, ``RIFF`` being gone; its format and the bytes of sound that follow."""
     if _read_exactly(pipe, 8)[4:] != b"WAVE":
         raise AudioError("the pipe holds a RIFF file that is not WAV")
-    found = None
+    found, size = None, 0
     while len(head := _read_exactly(pipe, 8)) == 8:
         name, size = head[:4], struct.unpack("<I", head[4:])[0]
         if name == b"data":
@@ -100,4 +104,5 @@ def _wav_format(pipe: BinaryIO) -> PcmFormat:
             f"the pipe's WAV header tells of {bits} bits with format tag {tag}; 16 or 32 bit PCM "
             "or 32 bit float is needed"
         )
-    return PcmFormat(rate_hz, channels, WAV_ENCODINGS[tag, bits])
+    open_length = size == 0 or size >= OPEN_WAV_BYTES
+    return PcmFormat(rate_hz, channels, WAV_ENCODINGS[tag, bits]), math.inf if open_length else size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +18,7 @@ from edgeflow_runtime.audio import check_finite, check_rate, choose_channel, res
 from edgeflow_runtime.backend import Backend, OnnxRuntimeBackend
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.clips import ClipReader, check_length
-from edgeflow_runtime.errors import AudioError, ScoreError
+from edgeflow_runtime.errors import AudioError, ConfigError, ScoreError
 
 Array = npt.NDArray[np.float32]
 
@@ -93,7 +94,10 @@ class Scorer:
         self.bundle = bundle
         self.backend = backend
         self.threshold = bundle.manifest.threshold.value if threshold is None else threshold
+        if not math.isfinite(self.threshold):
+            raise ConfigError(f"a threshold of {self.threshold} tells nothing apart")
         features = bundle.manifest.features
+        channel = features.channel if channel is None else channel
         self.reader = ClipReader(
             features.bands, bundle.logmel, features.min_rate_hz, channel, allow_clipped
         )
@@ -115,7 +119,8 @@ class Scorer:
         Args:
             path: the bundle.
             threshold: used in place of the bundle's, in nats per dimension.
-            channel: the channel to listen to where a sound has several, the first is 0.
+            channel: the channel to listen to where a sound has several, the first is 0; the one
+                that the monitor learned from if not given.
             workers: threads that run the flow; all the processor's if not given.
             allow_clipped: judge clipped sounds, too, in place of calling them ``unknown``.
 
@@ -191,21 +196,22 @@ class Scorer:
             raise AudioError(f"'{name}' is of type {samples.dtype}: give floats or 16-bit integers")
         if samples.ndim not in (1, 2):
             raise AudioError(f"'{name}' has shape {samples.shape}; expected (n,) or (n, channels)")
-        if rate < 1:
+        if not 1 <= rate < math.inf:
             raise AudioError(f"'{name}': a rate of {rate} Hz is none")
         check_rate(name, rate, self.reader.min_rate_hz)
         columns = samples if samples.ndim == 2 else samples[:, None]
         column = choose_channel(name, columns.shape[1], self.reader.channel)
         mono = check_finite(name, columns[:, column].astype(np.float32))
-        return resample(mono, rate, self._rate_hz)
+        return resample(mono, rate, self._rate_hz, self.reader.min_rate_hz)
 
     def _read(self, path: str | Path) -> _Pending:
+        name = os.fsencode(path).decode(errors="replace")
         try:
             logmel, seconds = self.reader.read(path)
             check_length(str(path), logmel, self._window)
         except AudioError as error:
-            return _Pending(str(path), error=str(error))
-        return _Pending(str(path), seconds, logmel=logmel)
+            return _Pending(name, error=os.fsencode(str(error)).decode(errors="replace"))
+        return _Pending(name, seconds, logmel=logmel)
 
     def _run(self, clips: Iterable[_Pending], *, maps: bool) -> Iterator[ClipScore]:
         """Score ``clips`` batch by batch; yield each as soon as it and all before it are done."""

@@ -87,7 +87,7 @@ def test_missing_extra_is_one_line(package: str, monkeypatch: pytest.MonkeyPatch
     result = CliRunner().invoke(main, ["--quick"])
     assert result.exit_code == 2
     assert f"'{package}' is not installed" in result.output
-    assert "edgeflow[bench]" in result.output
+    assert "'.[bench]'" in result.output
     assert len(result.output.splitlines()) == 1
 
 

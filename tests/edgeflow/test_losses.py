@@ -49,3 +49,5 @@ def test_no_passing_outlier_means_no_term():
 def test_an_unknown_loss_is_refused():
     with pytest.raises(ConfigError, match="unknown loss 'eq6'"):
         LossSpec("eq6")
+    with pytest.raises(ConfigError, match="c must be a finite number, found nan"):
+        LossSpec("eq5", ceiling=float("nan"))

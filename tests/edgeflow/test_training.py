@@ -18,6 +18,7 @@ import torch
 
 from edgeflow.dataset import Dataset, Machine
 from edgeflow.features import cache_root
+from edgeflow.flows import Flow
 from edgeflow.losses import LossSpec
 from edgeflow.training import loop
 from edgeflow.training.checkpoint import CHECKPOINT, checkpoint_epoch
@@ -157,6 +158,56 @@ def test_a_loss_that_is_not_finite_names_epoch_and_batch_and_keeps_the_checkpoin
     assert checkpoint_epoch(tmp_path) == 1
 
 
+def test_a_flow_broken_by_the_last_step_is_not_kept(
+    config: TrainConfig, tmp_path: Path, every_epoch: None, monkeypatch: pytest.MonkeyPatch
+):
+    step, steps = loop._step, 0
+
+    def breaking(flow: Flow, *rest: object) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        seen = step(flow, *rest)
+        if steps == 8:  # the last of epoch 2: its own loss was still finite
+            next(flow.parameters()).data.fill_(float("nan"))
+        return seen
+
+    monkeypatch.setattr(loop, "_step", breaking)
+    with pytest.raises(TrainingError, match="not finite after epoch 2's last batch"):
+        train_run(config, tmp_path, CPU)
+    assert checkpoint_epoch(tmp_path) == 1
+
+
+def test_going_on_with_other_clips_is_refused(
+    config: TrainConfig, sounds: Path, tmp_path: Path, every_epoch: None, monkeypatch
+):
+    data = tmp_path / "data"
+    shutil.copytree(sounds, data)
+    config = dataclasses.replace(config, data=str(data))
+    saved = loop.save_checkpoint
+
+    def save_then_stop(*arguments: object) -> None:
+        saved(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(config, tmp_path / "run", CPU)
+    clips = sorted((data / "fan" / "train").iterdir())
+    shutil.copy(clips[0], clips[1])
+    with pytest.raises(TrainingError, match="was begun on other clips"):
+        train_run(config, tmp_path / "run", CPU)
+
+
+def test_a_damaged_pretrained_flow_is_made_anew(config: TrainConfig, tmp_path: Path):
+    config = dataclasses.replace(with_loss(config, "eq5"), seed=12)
+    before = set(cache_root().glob("pretrained/*"))
+    train_run(config, tmp_path / "a", CPU)
+    (made,) = set(cache_root().glob("pretrained/*")) - before
+    (made / CHECKPOINT).write_bytes(b"damaged")
+    train_run(config, tmp_path / "b", CPU)
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
 def test_one_pretraining_serves_every_machine_and_loss(config: TrainConfig, tmp_path: Path):
     config = dataclasses.replace(with_loss(config, "eq5"), seed=11)
     before = set(cache_root().glob("pretrained/*"))
@@ -239,6 +290,7 @@ def test_a_band_that_never_varies_is_noise_in_training_and_zero_when_scoring():
     features[:, 2] = -156.5
     corpus = tiny_corpus(features, WindowSpec(4, 4))
     assert abs(float(corpus.table[:, 2].std()) - 1) < 0.1
+    features[:, 2] += np.linspace(0, 40, len(features))  # something is heard in it, now
     assert abs(((features - corpus.mean) / corpus.scale)[:, 2]).max() < 1e-3
 
 

@@ -82,13 +82,36 @@ def test_truncated(tmp_path: Path, name: str, share: float):
         read_sound(tmp_path / name, RATE)
 
 
-def test_a_recorder_that_wrote_to_a_pipe_left_an_open_length(tmp_path: Path):
+@pytest.mark.parametrize("length", [b"\xff\xff\xff\xff", b"\x00\x00\x00\x80"])
+def test_open_lengths_are_read_to_the_end(tmp_path: Path, length: bytes):
     soundfile.write(tmp_path / "a.wav", tone(), RATE)
     content = bytearray((tmp_path / "a.wav").read_bytes())
-    content[4:8] = b"\xff\xff\xff\xff"
-    content[40:44] = b"\xff\xff\xff\xff"
+    content[4:8] = content[40:44] = length
     (tmp_path / "a.wav").write_bytes(content)
     assert len(read_sound(tmp_path / "a.wav", RATE)) == RATE // 2
+
+
+def test_a_flac_that_does_not_know_its_length_says_so(tmp_path: Path):
+    soundfile.write(tmp_path / "a.flac", tone(), RATE)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[21] &= 0xF0  # STREAMINFO's 36 bits of total samples
+    content[22:26] = b"\0\0\0\0"
+    (tmp_path / "a.flac").write_bytes(content)
+    with pytest.raises(AudioError, match="does not say how long it is"):
+        read_sound(tmp_path / "a.flac", RATE)
+
+
+def test_samples_far_beyond_full_scale_are_refused(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", tone() * 1e22, RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"up to 5\.0e\+21, where full scale is 1"):
+        read_sound(tmp_path / "a.wav", RATE)
+
+
+def test_fast_recordings_are_heard_as_the_slowest_trained_on(tmp_path: Path):
+    both = tone(rate=RATE, hz=440) + tone(rate=RATE, hz=6000)
+    soundfile.write(tmp_path / "a.wav", both, RATE, subtype="FLOAT")
+    heard = read_sound(tmp_path / "a.wav", RATE, min_rate_hz=8000)
+    np.testing.assert_allclose(heard[2000:6000], tone()[2000:6000], atol=2e-3)
 
 
 def test_nan_is_named_with_its_place(tmp_path: Path):

@@ -135,6 +135,23 @@ def test_tensors_that_do_not_fit_are_named(bundle_path: Path, tmp_path: Path):
         Bundle.load(path)
 
 
+def test_compressed_members_are_refused(bundle_path: Path, tmp_path: Path):
+    path = tmp_path / "x.edgeflow"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members_of(bundle_path).items():
+            archive.writestr(name, content)
+    with pytest.raises(BundleIntegrityError, match="is compressed"):
+        Bundle.load(path)
+
+
+def test_a_threshold_of_nan_is_refused(bundle_path: Path, tmp_path: Path):
+    members = members_of(bundle_path)
+    threshold = json.loads(members[MANIFEST])["threshold"] | {"value": float("nan")}
+    path = with_manifest(tmp_path / "x.edgeflow", members, threshold=threshold)
+    with pytest.raises(BundleIntegrityError, match="expected a finite number, found nan"):
+        Bundle.load(path)
+
+
 def test_not_a_bundle(tmp_path: Path):
     (tmp_path / "text.edgeflow").write_text("hello")
     with pytest.raises(BundleIntegrityError, match="not a whole bundle"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +61,49 @@ def test_batches_and_workers_do_not_change_scores_or_order(
         assert result.score == pytest.approx(alone.score, abs=1e-6)
 
 
+def test_streamed_log_mel_scores_like_the_whole_clip(scorer: Scorer, clips: list[Path]):
+    samples, rate = soundfile.read(clips[0], dtype="float32")
+    assert scorer.reader.logmel is not None
+    stream = scorer.reader.logmel.stream()
+    frames = [stream.push(chunk) for chunk in np.array_split(samples, 13)]
+    streamed = scorer.score_logmel(np.concatenate([*frames, stream.finish()]))
+    assert streamed.score == pytest.approx(scorer.score(samples, rate).score, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["archive.npy", "zip.npy", "text.npy", "huge.npy"])
+def test_arrays_that_are_none_are_unknown(scorer: Scorer, tmp_path: Path, name: str):
+    path = tmp_path / name
+    if name == "archive.npy":
+        with path.open("wb") as file:
+            np.savez(file, a=np.zeros(3))
+    elif name == "huge.npy":
+        np.save(path, np.zeros((2, 2), np.float32))
+        path.write_bytes(path.read_bytes().replace(b"(2, 2), ", b"(9999999999, 99999), "))
+    else:
+        path.write_bytes(b"PK\x03\x04 and so on" if name == "zip.npy" else b"hello")
+    (result,) = scorer.score_files([path])
+    assert (result.verdict, str(path) in str(result.error)) == ("unknown", True)
+
+
+def test_a_name_that_is_no_utf8_can_be_printed(scorer: Scorer, clips: list[Path], tmp_path: Path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.wav"))
+    shutil.copy(clips[0], path)
+    (result,) = scorer.score_files([path])
+    assert result.verdict != "unknown"
+    assert result.file.encode()
+
+
+def test_the_channel_it_learned_from_is_the_one_it_hears(bundle_path: Path, clips: list[Path]):
+    bundle = Bundle.load(bundle_path)
+    features = dataclasses.replace(bundle.manifest.features, channel=1)
+    manifest = dataclasses.replace(bundle.manifest, features=features)
+    backend = OnnxRuntimeBackend(bundle.onnx)
+    samples, rate = soundfile.read(clips[0], dtype="float32")
+    both = np.stack([samples[::-1] * 0.1, samples], axis=1)
+    second = Scorer(dataclasses.replace(bundle, manifest=manifest), backend).score(both, rate)
+    assert second.score == pytest.approx(Scorer(bundle, backend).score(samples, rate).score)
+
+
 def test_one_bad_clip_is_unknown_and_the_rest_are_scored(scorer: Scorer, clips: list[Path]):
     results = list(scorer.score_files([clips[0], "gone.wav", clips[1]]))
     assert [result.verdict == "unknown" for result in results] == [False, True, False]
@@ -108,6 +153,7 @@ def test_a_score_that_is_not_finite_is_a_fault_never_normal(bundle_path: Path, c
         (np.random.default_rng(0).standard_normal((9000, 2)) * 0.1, 16000, "choose one"),
         (np.random.default_rng(0).standard_normal(9000) * 0.1, 8000, "8000 Hz"),
         (np.random.default_rng(0).standard_normal(9000) * 0.1, 0, "rate of 0 Hz"),
+        (np.random.default_rng(0).standard_normal(9000) * 0.1, float("nan"), "rate of nan Hz"),
         (np.zeros(9000, np.uint8), 16000, "of type uint8"),
         (np.zeros((2, 2, 2), np.float32), 16000, "has shape"),
     ],
