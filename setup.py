@@ -6,6 +6,8 @@ from setuptools import setup
 
 HERE = Path(__file__).parent
 
+# Lower bounds are the lowest versions that were tried: the base install's on Python 3.10.
+
 setup(
     name="edgeflow",
     version="0.1.0",
@@ -37,7 +39,7 @@ setup(
     install_requires=[
         "click>=8.1",
         "numpy>=1.26",
-        "onnxruntime>=1.17",
+        "onnxruntime>=1.18",
         "python_speech_features>=0.6",
         "safetensors>=0.4",
         "scipy>=1.11",
@@ -46,8 +48,8 @@ setup(
         "tqdm>=4.65",
     ],
     extras_require={
-        "train": ["torch>=2.6", "scikit-learn>=1.4"],
-        "export": ["torch>=2.6", "onnx>=1.16", "onnxscript>=0.3"],
+        "train": ["torch>=2.13", "scikit-learn>=1.7"],
+        "export": ["torch>=2.13", "onnx>=1.20", "onnxscript>=0.7"],
         "plot": ["matplotlib>=3.8"],
         "gpu": ["tensorrt>=10.3", "pycuda>=2024.1"],
         "jetson": ["pycuda>=2024.1"],
