@@ -82,11 +82,13 @@ def save_map(result: ClipScore, bundle: Bundle, path: Path) -> None:
     score = float("nan") if result.score is None else result.score
     above.set_title(f"{Path(result.file).name}: {result.verdict}, score {score:.3f} nats/dim")
     times = (np.arange(len(local)) + 0.5) * seconds
-    below.plot(times, local.mean(axis=1), color="black", linewidth=1, label="NLL")
-    below.axhline(result.threshold, color="red", linewidth=1, linestyle="--", label="threshold")
-    below.set_ylabel("nats/dim")
+    below.plot(times, local.mean(axis=1), color="black", linewidth=1)
+    below.axhline(result.threshold, color="red", linewidth=1, linestyle="--")
+    below.set_ylabel("NLL (nats/dim)")
     below.set_xlabel("seconds" if bundle.manifest.features.logmel else "frames")
-    below.legend(loc="upper left", ncols=2)
+    edge = below.get_yaxis_transform()  # 1 is the right edge, whatever the time
+    name = below.text(1.01, result.threshold, "threshold", transform=edge, color="red", va="center")
+    name.set_in_layout(False)  # it stands in the colour bar's column
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
     write_bytes(path, content.getvalue())
