@@ -29,6 +29,9 @@ OPEN_WAV_BYTES = 0x7FFFF000
 OPEN_LENGTH = 1 << 40
 """More samples than a file can hold: its header leaves the length open."""
 
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 100, 10_000_000
+"""Rates that sound is recorded at lie well between."""
+
 LOUDEST = 1e4
 """Full scale is 1; samples beyond this are no sound but numbers gone wrong."""
 
@@ -107,8 +110,14 @@ def _read_whole(path: Path, file: soundfile.SoundFile) -> Array:
     return found
 
 
-def check_rate(name: str, rate_hz: int, min_rate_hz: int) -> None:
-    """Refuse recordings whose upper bands would be empty. Raises :class:`AudioError`."""
+def check_rate(name: str, rate_hz: float, min_rate_hz: int) -> None:
+    """Refuse rates that no recorder has, and those whose upper bands would be empty.
+
+    Raises:
+        AudioError: the rate is out of range.
+    """
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        raise AudioError(f"'{name}': a rate of {rate_hz} Hz is none that a recorder has")
     if rate_hz < min_rate_hz:
         raise AudioError(
             f"'{name}' is at {rate_hz} Hz; this monitor learned from {min_rate_hz} Hz and more, "

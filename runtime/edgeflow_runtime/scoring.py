@@ -196,8 +196,6 @@ class Scorer:
             raise AudioError(f"'{name}' is of type {samples.dtype}: give floats or 16-bit integers")
         if samples.ndim not in (1, 2):
             raise AudioError(f"'{name}' has shape {samples.shape}; expected (n,) or (n, channels)")
-        if not 1 <= rate < math.inf:
-            raise AudioError(f"'{name}': a rate of {rate} Hz is none")
         check_rate(name, rate, self.reader.min_rate_hz)
         columns = samples if samples.ndim == 2 else samples[:, None]
         column = choose_channel(name, columns.shape[1], self.reader.channel)

@@ -154,6 +154,7 @@ def test_a_score_that_is_not_finite_is_a_fault_never_normal(bundle_path: Path, c
         (np.random.default_rng(0).standard_normal(9000) * 0.1, 8000, "8000 Hz"),
         (np.random.default_rng(0).standard_normal(9000) * 0.1, 0, "rate of 0 Hz"),
         (np.random.default_rng(0).standard_normal(9000) * 0.1, float("nan"), "rate of nan Hz"),
+        (np.random.default_rng(0).standard_normal(9000) * 0.1, 1e300, r"rate of 1e\+300 Hz"),
         (np.zeros(9000, np.uint8), 16000, "of type uint8"),
         (np.zeros((2, 2, 2), np.float32), 16000, "has shape"),
     ],
