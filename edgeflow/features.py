@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from edgeflow_runtime.clips import ARRAY_SUFFIX, ClipReader
 from edgeflow_runtime.errors import AudioError, DataError, StorageError
 from edgeflow_runtime.logmel import LogMel, LogMelSpec
 from edgeflow_runtime.progress import track
-from edgeflow_runtime.storage import atomic_file
+from edgeflow_runtime.storage import write_bytes
 
 Array = npt.NDArray[np.float32]
 
@@ -88,15 +90,13 @@ class FeatureStore:
         """
         if path.suffix.lower() == ARRAY_SUFFIX:
             return self._reader.read(path)[0]
-        kept = self._folder / f"{_content_key(path)}.npy"
+        kept = self._folder / f"{_content_key(path)}.safetensors"
         try:
-            cached: Array = np.load(kept, allow_pickle=False)
-            return cached
-        except (OSError, ValueError, EOFError):
+            return load(kept.read_bytes())["logmel"]
+        except (OSError, SafetensorError, KeyError):
             logmel = self._reader.read(path)[0]  # not there yet, or damaged: made anew
         try:
-            with atomic_file(kept) as file:
-                np.save(file, logmel)
+            write_bytes(kept, save({"logmel": logmel}))
         except StorageError as error:
             raise StorageError(f"{error}; choose another cache with EDGEFLOW_CACHE") from error
         return logmel

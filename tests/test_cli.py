@@ -242,6 +242,7 @@ def test_bad_bundles(bundle_path: Path, clips: list[Path], tmp_path: Path):
 
 def test_bad_data(tmp_path: Path, sounds: Path, run_folder: Path):
     out = ["-o", tmp_path / "run"]
+    fails(edgeflow("--bogus"), "--bogus")
     fails(edgeflow("data", "info", tmp_path / "gone"), "is missing")
     fails(edgeflow("data", "synth", tmp_path / "x", "--types", "fans"), "fans")
     fails(edgeflow("data", "synth", sounds, "--seed", 9), str(sounds))
@@ -335,6 +336,31 @@ def test_a_closed_pipe_is_no_traceback(bundle_path: Path, sounds: Path):
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 2
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_closed_outputs(bundle_path: Path, clips: list[Path], closed: str):
+    line = f"{sys.executable} -m edgeflow score {bundle_path} {clips[0]} {clips[1]} {closed}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True)
+    if closed == ">&-":
+        assert done.returncode == 2
+        assert done.stderr.splitlines() == [
+            "Error: standard output is closed: there is nowhere to print to"
+        ]
+    else:
+        assert done.returncode in (0, 1)
+        assert len([json.loads(line) for line in done.stdout.splitlines()]) == 2
+
+
+@pytest.mark.parametrize("delay", [0.1, 0.15, 0.2, 0.3])
+def test_an_early_interruption_is_no_fault(bundle_path: Path, delay: float):
+    command = [sys.executable, "-m", "edgeflow", "score", bundle_path, "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert errors == b"interrupted\n"
 
 
 def test_a_missing_extra_names_the_command_that_mends_it(

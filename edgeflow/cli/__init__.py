@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -32,6 +35,9 @@ COMMANDS = {
     ),
 }
 """Where each command lives, and its one line of help, kept here so that help imports nothing."""
+
+INTERRUPTED = threading.Event()
+"""Set once the user has interrupted."""
 
 EXIT_FAULT = 2
 EXIT_INTERRUPTED = 130
@@ -67,33 +73,64 @@ class FrontDoor(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,  # noqa: ANN401
+    ) -> click.Context:
+        """Read the arguments; what is wrong with them becomes one line."""
+        with _one_line_usage():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
         """Run a command; a fault becomes one line, an interruption status 130."""
+        if sys.stdout is None:
+            raise Fault("standard output is closed: there is nowhere to print to")
         try:
-            return super().invoke(ctx)
-        except EdgeflowError as error:
-            raise Fault(" ".join(str(error).split())) from error
-        except click.UsageError as error:
-            if type(error).__name__ == "NoArgsIsHelpError":
-                raise
-            raise Fault(" ".join(error.format_message().split())) from error
+            with _one_line_usage():
+                return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
         except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            ctx.exit(EXIT_INTERRUPTED)
+            _say_interrupted(ctx)
         except BrokenPipeError:
             _close_quietly()
             ctx.exit(EXIT_FAULT)
-        except OSError as error:
-            where = f"'{error.filename}': " if error.filename else ""
-            raise Fault(f"{where}{error.strerror or error}") from error
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:  # what nobody foresaw must not pass for a verdict
+        except Exception as error:
+            if INTERRUPTED.is_set():  # a library took the interruption for a fault of its own
+                _say_interrupted(ctx)
             if os.environ.get("EDGEFLOW_DEBUG"):
                 raise
-            what = " ".join(f"{type(error).__name__}: {error}".split())
-            more = "please report it; EDGEFLOW_DEBUG=1 shows more"
-            raise Fault(f"unforeseen: {what}; {more}") from error
+            raise Fault(_describe(error)) from error
+
+
+@contextmanager
+def _one_line_usage() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # asks for the help, and gets it
+            raise
+        raise Fault(" ".join(error.format_message().split())) from error
+
+
+def _describe(error: Exception) -> str:
+    """One line for any error; what nobody foresaw must not pass for a verdict either."""
+    text = " ".join(str(error).split())
+    if isinstance(error, EdgeflowError):
+        return text
+    if isinstance(error, OSError):
+        where = f"'{error.filename}': " if error.filename else ""
+        return f"{where}{error.strerror or text}"
+    more = "please report it; EDGEFLOW_DEBUG=1 shows more"
+    return f"unforeseen: {type(error).__name__}: {text}; {more}"
+
+
+def _say_interrupted(ctx: click.Context) -> NoReturn:
+    click.echo("interrupted", err=True)
+    ctx.exit(EXIT_INTERRUPTED)
 
 
 @click.group(cls=FrontDoor, context_settings={"help_option_names": ["-h", "--help"]})
@@ -107,12 +144,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # Threads that wait must not spin: where another process shares the cores, OpenMP's default
     # makes a training step up to ten times slower. Read by torch when it loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if sys.stderr is None:  # closed by whoever started us: no file may take its place
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         cli.main(arguments, prog_name="edgeflow")
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(0)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """Remember an interruption, as C code that is being imported may swallow it."""
+    INTERRUPTED.set()
+    raise KeyboardInterrupt
 
 
 def _close_quietly() -> None:

@@ -180,9 +180,12 @@ def _train_one(config: TrainConfig, folder: Path, device: torch.device) -> None:
     from edgeflow.training.run import train_run
 
     worked = train_run(config, folder, device)
+    if not worked:
+        click.echo(f"{folder}: already trained")
+        return
     row = last_row(folder)
     click.echo(
-        f"{folder}: {'trained' if worked else 'already trained'}, {row['epoch']} epochs on "
+        f"{folder}: trained, {row['epoch']} epochs on "
         f"{device.type}, target NLL {row['target_nll']:.4f}, held-out {row['heldout_nll']:.4f}"
         + (f", {row['outliers_passing_share']:.1%} of outliers passing" if "outlier_nll" in row
            else "")

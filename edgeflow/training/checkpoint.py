@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from edgeflow.flows import Flow
-from edgeflow_runtime.errors import TrainingError
+from edgeflow_runtime.errors import DamagedRunError
 from edgeflow_runtime.storage import write_bytes
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -25,7 +26,8 @@ def save_checkpoint(folder: Path, epoch: int, flow: Flow, optimiser: torch.optim
         for key, value in state.items():
             tensors[f"optimiser.{index}.{key}"] = torch.as_tensor(value)
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_bytes(folder / CHECKPOINT, save(plain, {"epoch": str(epoch)}))
+    metadata = {"epoch": str(epoch), "sha256": _digest(plain)}
+    write_bytes(folder / CHECKPOINT, save(plain, metadata))
 
 
 def load_checkpoint(
@@ -34,7 +36,7 @@ def load_checkpoint(
     """Load the last state into ``flow`` (and ``optimiser``); return its epoch, 0 if none is kept.
 
     Raises:
-        TrainingError: the checkpoint is damaged or of another flow.
+        DamagedRunError: the checkpoint is damaged or of another flow.
     """
     path = folder / CHECKPOINT
     if not path.exists():
@@ -43,8 +45,8 @@ def load_checkpoint(
         epoch, tensors = _read(path)
         flow.load_state_dict(_under("flow.", tensors))
     except (SafetensorError, RuntimeError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise TrainingError(f"'{path}' {DAMAGED} ({reason})") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DamagedRunError(f"'{path}' {DAMAGED} ({reason})") from error
     if optimiser is not None:
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in _under("optimiser.", tensors).items():
@@ -64,13 +66,24 @@ def checkpoint_epoch(folder: Path) -> int:
         with safe_open(path, "pt") as file:
             return int(file.metadata()["epoch"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"'{path}' {DAMAGED} ({error})") from error
+        raise DamagedRunError(f"'{path}' {DAMAGED} ({error})") from error
 
 
 def _read(path: Path) -> tuple[int, dict[str, Tensor]]:
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return int(file.metadata()["epoch"]), tensors
+        metadata = file.metadata()
+    if metadata.get("sha256") != _digest(tensors):
+        raise ValueError("its hash differs")
+    return int(metadata["epoch"]), tensors
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of all tensors by name: a flipped bit must not become a flow."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from edgeflow.losses import LossSpec, loss_of
 from edgeflow.training.checkpoint import load_checkpoint, save_checkpoint
 from edgeflow.training.config import Schedule
 from edgeflow.training.corpus import Corpus
-from edgeflow_runtime.errors import TrainingError
+from edgeflow_runtime.errors import DamagedRunError, TrainingError
 from edgeflow_runtime.progress import Progress
 from edgeflow_runtime.storage import write_text
 
@@ -91,12 +91,12 @@ def train(flow: Flow, corpus: Corpus, task: Task) -> None:
 
 
 def last_row(folder: Path) -> dict[str, Any]:
-    """The last epoch's row of the log in ``folder``. Raises :class:`TrainingError`."""
+    """The last epoch's row of the log in ``folder``. Raises ``DamagedRunError``."""
     try:
         rows = (folder / LOG).read_text(encoding="utf-8").splitlines()
         row: dict[str, Any] = json.loads(rows[-1])
     except (OSError, ValueError, IndexError) as error:
-        raise TrainingError(f"'{folder / LOG}' is missing or damaged") from error
+        raise DamagedRunError(f"'{folder / LOG}' is missing or damaged") from error
     return row
 
 
@@ -210,4 +210,4 @@ def _kept_rows(folder: Path, first: int) -> list[str]:
         rows = path.read_text(encoding="utf-8").splitlines()
         return [row for row in rows if json.loads(row)["epoch"] < first]
     except (ValueError, KeyError) as error:
-        raise TrainingError(f"'{path}' is damaged: delete it to go on without") from error
+        raise DamagedRunError(f"'{path}' is damaged: delete it to go on without") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from edgeflow.training.checkpoint import checkpoint_epoch, load_checkpoint
 from edgeflow.training.config import TrainConfig
 from edgeflow.training.corpus import Corpus
 from edgeflow.training.loop import Task, mean_nll, train
-from edgeflow_runtime.errors import TrainingError
+from edgeflow_runtime.errors import DamagedRunError
 from edgeflow_runtime.storage import write_text
 
 CEILING = "ceiling.json"
@@ -33,7 +34,14 @@ def pretrained(config: TrainConfig, corpus: Corpus) -> tuple[Flow, float]:
         The flow on the corpus's device, and c in nats per dimension.
     """
     folder = _folder(config, corpus)
-    _drop_if_damaged(folder)
+    try:
+        return _pretrained_in(folder, config, corpus)
+    except DamagedRunError:  # by a crash or a full disk, in a cache that nobody looks into
+        shutil.rmtree(folder)
+        return _pretrained_in(folder, config, corpus)
+
+
+def _pretrained_in(folder: Path, config: TrainConfig, corpus: Corpus) -> tuple[Flow, float]:
     flow = fresh_flow(config, corpus, corpus.all_starts())
     schedule = config.settings.pretraining
     if checkpoint_epoch(folder) < schedule.epochs:
@@ -54,14 +62,6 @@ def pretrained(config: TrainConfig, corpus: Corpus) -> tuple[Flow, float]:
     return flow, _ceiling(folder, flow, corpus)
 
 
-def _drop_if_damaged(folder: Path) -> None:
-    """Empty a folder of the cache that cannot be read: it is made anew."""
-    try:
-        checkpoint_epoch(folder)
-    except TrainingError:
-        shutil.rmtree(folder)
-
-
 def fresh_flow(config: TrainConfig, corpus: Corpus, starts: torch.Tensor) -> Flow:
     """An untrained flow on the corpus's device, its ActNorms started from windows at ``starts``."""
     with torch.random.fork_rng():
@@ -78,7 +78,7 @@ def fresh_flow(config: TrainConfig, corpus: Corpus, starts: torch.Tensor) -> Flo
 
 def _ceiling(folder: Path, flow: Flow, corpus: Corpus) -> float:
     path = folder / CEILING
-    if path.exists():
+    with suppress(OSError, ValueError, KeyError, TypeError):  # not there, or damaged: made anew
         return float(json.loads(path.read_text(encoding="utf-8"))["ceiling"])
     ceiling = mean_nll(flow, corpus, corpus.all_starts())
     write_text(path, json.dumps({"ceiling": ceiling}) + "\n")

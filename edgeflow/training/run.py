@@ -24,7 +24,7 @@ from edgeflow.training.corpus import Corpus, load_corpus
 from edgeflow.training.loop import Task, train
 from edgeflow.training.pretraining import fresh_flow, pretrained
 from edgeflow_runtime.config import StrictConfig
-from edgeflow_runtime.errors import ConfigError, StorageError, TrainingError
+from edgeflow_runtime.errors import ConfigError, DamagedRunError, StorageError, TrainingError
 from edgeflow_runtime.storage import write_bytes, write_text
 
 Array = npt.NDArray[np.float32]
@@ -98,7 +98,9 @@ class TrainedRun:
             standard = load_file(folder / STANDARD)
             return cls(folder, record, flow.eval(), standard["mean"], standard["scale"])
         except (SafetensorError, OSError, KeyError) as error:
-            raise TrainingError(f"'{folder / STANDARD}' is missing or damaged") from error
+            raise DamagedRunError(
+                f"'{folder / STANDARD}' is missing or damaged: delete the folder to train anew"
+            ) from error
 
 
 def find_runs(folder: str | Path) -> list[Path]:
@@ -151,6 +153,7 @@ def train_run(config: TrainConfig, folder: Path, device: torch.device) -> bool:
             "): choose another folder or delete it"
         )
     if record is not None and checkpoint_epoch(folder) >= config.settings.schedule.epochs:
+        TrainedRun.load(folder)  # a finished run that is damaged is no finished run
         return False
     with _made(folder):
         _train_into(folder, config, record, device)
@@ -160,6 +163,7 @@ def train_run(config: TrainConfig, folder: Path, device: torch.device) -> bool:
 @contextmanager
 def _made(folder: Path) -> Iterator[None]:
     """Make a run's folder before minutes go by; if nothing was written into it, it goes again."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -168,7 +172,8 @@ def _made(folder: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            folder.rmdir()  # refuses if anything is in it
+            for place in made:
+                place.rmdir()  # refuses if anything is in it
 
 
 def _train_into(

@@ -69,7 +69,7 @@ def _named() -> Iterator[None]:
             if isinstance(cause, KeyboardInterrupt):
                 raise KeyboardInterrupt from error
             cause = cause.__cause__ or cause.__context__
-        first = str(error).strip().splitlines()[0]
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ExportError(f"torch cannot export the flow: {first}") from error
 
 

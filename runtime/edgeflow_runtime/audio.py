@@ -221,6 +221,11 @@ def _check_wav_length(path: Path, size: int) -> None:
             if name == b"data":
                 if size < end and length < OPEN_WAV_BYTES:
                     raise AudioError(f"'{path}' is truncated: {size} of {end} bytes are there")
+                if length == 0 and size > end:
+                    raise AudioError(
+                        f"'{path}' says it holds no samples, yet {size - end} bytes follow: its "
+                        "recorder was cut off; score it through a pipe, with -"
+                    )
                 return
             file.seek(end + length % 2)
 

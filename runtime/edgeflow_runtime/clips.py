@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,12 @@ Array = npt.NDArray[np.float32]
 
 ARRAY_SUFFIX = ".npy"
 """Files that hold (frames, bands) float32 log-Mel in place of sound."""
+
+NPY_MAGIC = b"\x93NUMPY"
+"""What such a file begins with."""
+
+HEADER_LOCK = threading.Lock()
+"""NumPy reads a header with Python's parser, which in 3.11 fails when threads take turns in it."""
 
 CLIP_SUFFIXES = (*SOUND_SUFFIXES, ARRAY_SUFFIX)
 """Files that are clips."""
@@ -90,11 +96,14 @@ def read_logmel_array(path: Path, bands: int) -> Array:
     """
     try:
         with path.open("rb") as file:
-            array = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError, MemoryError, zipfile.BadZipFile) as error:
-        raise AudioError(f"'{path}' is not a whole NumPy array: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise AudioError(f"'{path}' is an archive of arrays; expected one array")
+            if file.read(len(NPY_MAGIC)) != NPY_MAGIC:
+                raise AudioError(f"'{path}' is not a NumPy array")
+            file.seek(0)
+            with HEADER_LOCK:
+                array = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"'{path}' is not a whole NumPy array: {reason}") from error
     if array.ndim != 2 or array.shape[1] != bands or array.dtype != np.float32:
         raise AudioError(
             f"'{path}' holds {array.dtype} of shape {array.shape}; "

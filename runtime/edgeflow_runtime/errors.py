@@ -12,6 +12,7 @@
     ├── BackendError          the inference engine refused
     ├── ScoreError            a score that is not a finite number
     ├── TrainingError         training cannot start or go on
+    │   └── DamagedRunError       a file of a run or of the pre-training cache is damaged
     ├── ExportError           a flow that may not become a bundle
     │   ├── OperatorError         an operator that TensorRT does not take
     │   └── ParityError           exported and trained scores differ
@@ -62,6 +63,10 @@ class ScoreError(EdgeflowError):
 
 class TrainingError(EdgeflowError):
     """Training cannot start or cannot go on."""
+
+
+class DamagedRunError(TrainingError):
+    """A file of a run, or of the pre-training cache, is missing or damaged."""
 
 
 class ExportError(EdgeflowError):

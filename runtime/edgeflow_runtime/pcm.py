@@ -68,6 +68,8 @@ def read_clips(
             yield samples.astype(np.float32) * np.float32(factor), fmt.rate_hz
         if len(content) < size:
             break
+    if 0 < left < math.inf:
+        raise AudioError(f"the pipe ended {left} bytes before its WAV header says")
     if not heard:
         raise AudioError("the pipe gave no sound")
 

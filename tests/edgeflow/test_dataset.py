@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from safetensors.numpy import save
 
 from edgeflow.dataset import Dataset
 from edgeflow.features import FeatureStore
@@ -80,13 +81,21 @@ def test_features_are_computed_once_and_by_content(sounds: Path, tmp_path: Path)
     first = store.read(clip)
     samples, _ = soundfile.read(clip, dtype="float32")
     np.testing.assert_array_equal(first, LogMel(LogMelSpec())(samples))
-    (kept,) = tmp_path.rglob("*.npy")
-    np.save(kept, first + 1)
+    (kept,) = tmp_path.rglob("*.safetensors")
+    kept.write_bytes(save({"logmel": first + 1}))
     np.testing.assert_array_equal(store.read(clip), first + 1)  # it came from the cache
     kept.write_bytes(b"damaged")
     np.testing.assert_array_equal(store.read(clip), first)
     slaney = FeatureStore(LogMelSpec(filterbank="slaney"), root=tmp_path).read(clip)
     assert not np.array_equal(slaney, first)
+
+
+def test_many_threads_may_read_arrays(tmp_path: Path):
+    paths = [tmp_path / f"{i}.npy" for i in range(400)]
+    for i, path in enumerate(paths):
+        np.save(path, np.arange(i, i + 640, dtype=np.float32).reshape(5, 128))
+    found = FeatureStore(LogMelSpec(), root=tmp_path).read_all(paths, "test")
+    assert [int(array[0, 0]) for array in found] == list(range(400))
 
 
 def test_a_clip_that_cannot_be_used_is_named(sounds: Path, tmp_path: Path):

@@ -134,6 +134,15 @@ def test_an_unfinished_and_a_damaged_run_are_named(
     (copy / CHECKPOINT).write_bytes((copy / CHECKPOINT).read_bytes()[:-100])
     with pytest.raises(TrainingError, match="cannot be used"):
         TrainedRun.load(copy)
+    content = bytearray((run_folder / CHECKPOINT).read_bytes())
+    content[-1000] ^= 1
+    (copy / CHECKPOINT).write_bytes(content)
+    with pytest.raises(TrainingError, match="its hash differs"):
+        TrainedRun.load(copy)
+    (copy / CHECKPOINT).write_bytes((run_folder / CHECKPOINT).read_bytes())
+    (copy / "standard.safetensors").write_bytes(b"damaged")
+    with pytest.raises(TrainingError, match="delete the folder to train anew"):
+        train_run(config, copy, CPU)
     (copy / CHECKPOINT).unlink()
     with pytest.raises(TrainingError, match="0 of 3 epochs"):
         TrainedRun.load(copy)
@@ -206,6 +215,12 @@ def test_a_damaged_pretrained_flow_is_made_anew(config: TrainConfig, tmp_path: P
     (made / CHECKPOINT).write_bytes(b"damaged")
     train_run(config, tmp_path / "b", CPU)
     assert_same_run(tmp_path / "a", tmp_path / "b")
+    (made / "ceiling.json").write_text("damaged")
+    content = bytearray((made / CHECKPOINT).read_bytes())
+    content[-100] ^= 1
+    (made / CHECKPOINT).write_bytes(content)
+    train_run(config, tmp_path / "c", CPU)
+    assert_same_run(tmp_path / "a", tmp_path / "c")
 
 
 def test_one_pretraining_serves_every_machine_and_loss(config: TrainConfig, tmp_path: Path):

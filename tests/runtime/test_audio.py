@@ -91,6 +91,15 @@ def test_open_lengths_are_read_to_the_end(tmp_path: Path, length: bytes):
     assert len(read_sound(tmp_path / "a.wav", RATE)) == RATE // 2
 
 
+def test_a_recorder_that_was_cut_off_is_named(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", tone(), RATE)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[40:44] = bytes(4)
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(AudioError, match="says it holds no samples, yet 16000 bytes follow"):
+        read_sound(tmp_path / "a.wav", RATE)
+
+
 def test_a_flac_that_does_not_know_its_length_says_so(tmp_path: Path):
     soundfile.write(tmp_path / "a.flac", tone(), RATE)
     content = bytearray((tmp_path / "a.flac").read_bytes())

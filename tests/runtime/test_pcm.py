@@ -42,6 +42,22 @@ def test_a_wav_header_rules(subtype: str, tolerance: float):
     np.testing.assert_allclose(found[:1000], sound, atol=tolerance)
 
 
+def test_a_wav_stream_that_ends_early_says_so_after_what_it_gave():
+    content = io.BytesIO()
+    soundfile.write(content, RAMP / 32768, 8000, format="WAV", subtype="PCM_16")
+    clips = read_clips(io.BytesIO(content.getvalue()[:-500]), PcmFormat(16000), seconds=0.05)
+    assert len(next(clips)[0]) == 400
+    with pytest.raises(AudioError, match="ended 500 bytes before"):
+        list(clips)
+
+
+def test_what_follows_the_samples_of_a_wav_stream_is_no_sound():
+    content = io.BytesIO()
+    soundfile.write(content, RAMP / 32768, 8000, format="WAV", subtype="PCM_16")
+    ((found, _),) = read_clips(io.BytesIO(content.getvalue() + b"LIST" * 50), PcmFormat(1), 10)
+    assert len(found) == len(RAMP)
+
+
 def test_empty_and_damaged_pipes():
     with pytest.raises(AudioError, match="gave no sound"):
         list(read_clips(io.BytesIO(b""), PcmFormat(100), 1))
