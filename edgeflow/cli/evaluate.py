@@ -104,7 +104,8 @@ def _evaluate_bundle(path: Path, dataset: Dataset, channel: int | None) -> Machi
 
     features = manifest.features
     spec = features.logmel or LogMelSpec(bands=features.bands)
-    store = FeatureStore(spec, scorer.reader.channel, features.min_rate_hz)
+    chosen = features.channel if channel is None else channel
+    store = FeatureStore(spec, chosen, features.min_rate_hz)
     return evaluate_machine(_machine(dataset, manifest.monitor), scores, store)
 
 

@@ -70,7 +70,12 @@ def sound_info(path: str | Path) -> SoundInfo:
 
 
 def read_sound(
-    path: str | Path, rate_hz: int, channel: int | None = None, *, min_rate_hz: int = 0
+    path: str | Path,
+    rate_hz: int,
+    channel: int | None = None,
+    *,
+    usual_channel: int | None = None,
+    min_rate_hz: int = 0,
 ) -> Array:
     """Read one channel of a sound file and bring it to ``rate_hz``.
 
@@ -79,6 +84,7 @@ def read_sound(
         rate_hz: the rate to resample to.
         channel: which channel to take, the first is 0. A file of one channel needs none; channels
             are never mixed.
+        usual_channel: taken, if none is chosen, of a file that has several.
         min_rate_hz: recordings below this rate are refused, as their upper bands would be empty.
 
     Returns:
@@ -92,7 +98,7 @@ def read_sound(
     with _open(path) as file:
         native_hz = file.samplerate
         check_rate(str(path), native_hz, min_rate_hz)
-        column = choose_channel(str(path), file.channels, channel)
+        column = choose_channel(str(path), file.channels, channel, usual_channel)
         sound = _read_whole(path, file)[:, column]
     return resample(check_finite(str(path), sound), native_hz, rate_hz, min_rate_hz)
 
@@ -125,12 +131,20 @@ def check_rate(name: str, rate_hz: float, min_rate_hz: int) -> None:
         )
 
 
-def choose_channel(name: str, channels: int, channel: int | None) -> int:
+def choose_channel(name: str, channels: int, channel: int | None, usual: int | None = None) -> int:
     """The channel to listen to, 0 being the first.
+
+    Args:
+        name: what errors call the sound.
+        channels: how many it has.
+        channel: the one asked for.
+        usual: the one to take, if none is asked for, of a sound that has several.
 
     Raises:
         AudioError: there are several channels and none is chosen, or there is no such channel.
     """
+    if channel is None and channels > 1:
+        channel = usual
     if channel is None and channels > 1:
         raise AudioError(
             f"'{name}' has {channels} channels; a monitor listens to 1 channel: choose one with "

@@ -120,7 +120,8 @@ def _score_pipe(
     for number, (samples, rate_hz) in enumerate(read_clips(sys.stdin.buffer, fmt, seconds)):
         if number == 0:  # wrong for the first clip is wrong for all of the pipe
             check_rate("-", rate_hz, scorer.reader.min_rate_hz)
-            choose_channel("-", samples.shape[1], scorer.reader.channel)
+            reader = scorer.reader
+            choose_channel("-", samples.shape[1], reader.channel, reader.usual_channel)
         if whole and len(samples) < whole / 2:
             break  # the last scrap of a stream says little: its score would vary too much
         whole = whole or len(samples)

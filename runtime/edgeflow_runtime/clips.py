@@ -43,6 +43,8 @@ class ClipReader:
     """The channel to listen to."""
     allow_clipped: bool = False
     """Whether clipped sounds are read, too: an evaluation must not leave out the loud ones."""
+    usual_channel: int | None = None
+    """The channel of sounds with several that is taken if none is chosen."""
 
     def read(self, path: str | Path) -> tuple[Array, float]:
         """The log-Mel of a clip, and its seconds (NaN where an array does not tell).
@@ -62,7 +64,13 @@ class ClipReader:
                 f"elsewhere: give it {ARRAY_SUFFIX} files of (frames, {self.bands}) float32"
             )
         rate_hz = self.logmel.spec.rate_hz
-        samples = read_sound(path, rate_hz, self.channel, min_rate_hz=self.min_rate_hz)
+        samples = read_sound(
+            path,
+            rate_hz,
+            self.channel,
+            usual_channel=self.usual_channel,
+            min_rate_hz=self.min_rate_hz,
+        )
         return self.listen(str(path), samples), len(samples) / rate_hz
 
     def listen(self, name: str, samples: Array) -> Array:

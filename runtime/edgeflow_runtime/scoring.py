@@ -97,9 +97,13 @@ class Scorer:
         if not math.isfinite(self.threshold):
             raise ConfigError(f"a threshold of {self.threshold} tells nothing apart")
         features = bundle.manifest.features
-        channel = features.channel if channel is None else channel
         self.reader = ClipReader(
-            features.bands, bundle.logmel, features.min_rate_hz, channel, allow_clipped
+            features.bands,
+            bundle.logmel,
+            features.min_rate_hz,
+            channel,
+            allow_clipped,
+            features.channel,
         )
         self._window = bundle.manifest.window
         self._pool = ThreadPoolExecutor(backend.workers, "edgeflow-score")
@@ -198,7 +202,9 @@ class Scorer:
             raise AudioError(f"'{name}' has shape {samples.shape}; expected (n,) or (n, channels)")
         check_rate(name, rate, self.reader.min_rate_hz)
         columns = samples if samples.ndim == 2 else samples[:, None]
-        column = choose_channel(name, columns.shape[1], self.reader.channel)
+        column = choose_channel(
+            name, columns.shape[1], self.reader.channel, self.reader.usual_channel
+        )
         mono = check_finite(name, columns[:, column].astype(np.float32))
         return resample(mono, rate, self._rate_hz, self.reader.min_rate_hz)
 

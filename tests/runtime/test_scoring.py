@@ -100,8 +100,14 @@ def test_the_channel_it_learned_from_is_the_one_it_hears(bundle_path: Path, clip
     backend = OnnxRuntimeBackend(bundle.onnx)
     samples, rate = soundfile.read(clips[0], dtype="float32")
     both = np.stack([samples[::-1] * 0.1, samples], axis=1)
-    second = Scorer(dataclasses.replace(bundle, manifest=manifest), backend).score(both, rate)
-    assert second.score == pytest.approx(Scorer(bundle, backend).score(samples, rate).score)
+    second = Scorer(dataclasses.replace(bundle, manifest=manifest), backend)
+    expected = pytest.approx(Scorer(bundle, backend).score(samples, rate).score)
+    assert second.score(both, rate).score == expected
+    assert second.score(samples, rate).score == expected  # a board's one microphone
+    (from_file,) = second.score_files(clips[:1])
+    assert from_file.score == expected
+    with pytest.raises(AudioError, match="no channel 3"):
+        Scorer(bundle, backend, channel=3).score(samples, rate)
 
 
 def test_one_bad_clip_is_unknown_and_the_rest_are_scored(scorer: Scorer, clips: list[Path]):
