@@ -101,7 +101,7 @@ def last_row(folder: Path) -> dict[str, Any]:
 
 
 def make_optimiser(flow: Flow, schedule: Schedule) -> torch.optim.Optimizer:
-    """The optimiser that ``schedule`` names; Adam in its fused form, half the time of a step."""
+    """The optimiser that ``schedule`` names; Adam in its fused form, which is faster."""
     if schedule.optimiser == "adamax":
         return torch.optim.Adamax(flow.parameters(), lr=schedule.learning_rate, foreach=True)
     return torch.optim.Adam(flow.parameters(), lr=schedule.learning_rate, fused=True)
