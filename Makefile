@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest
 $(VENV)/installed: setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) -e '.[train,export,plot,bench,dev]'
+	$(PIP) -e '.[train,export,plot,rtx,bench,dev]'
 	touch $@
 
 ## A monitor from nothing: synthesise machines, train, export, score clips it never heard.

@@ -30,6 +30,7 @@ setup(
         "edgeflow.training",
         "edgeflow_export",
         "edgeflow_runtime",
+        "edgeflow_runtime.engines",
         "edgeflow_benchmarks",
     ],
     package_data={
@@ -49,10 +50,11 @@ setup(
     ],
     extras_require={
         "train": ["torch>=2.13", "scikit-learn>=1.7"],
-        "export": ["torch>=2.13", "onnx>=1.20", "onnxscript>=0.7"],
+        "export": ["torch>=2.13", "onnx>=1.20", "onnxscript>=0.7", "scikit-learn>=1.7"],
         "plot": ["matplotlib>=3.8"],
         "gpu": ["tensorrt>=10.3", "pycuda>=2024.1"],
         "jetson": ["pycuda>=2024.1"],
+        "rtx": ["tensorrt-rtx-cu13>=1.7"],
         "bench": ["librosa>=0.10", "threadpoolctl>=3.1"],
         "dev": [
             "hypothesis>=6.100",

@@ -29,6 +29,10 @@ COMMANDS = {
         "edgeflow_runtime.cli:verify",
         "Check a bundle's hashes and replay its golden recording here.",
     ),
+    "build": (
+        "edgeflow_runtime.cli:build",
+        "Build a bundle's engine on this board and prove it there.",
+    ),
     "score": (
         "edgeflow_runtime.cli:score",
         "Score clips with a bundle: normal, anomalous or unknown.",

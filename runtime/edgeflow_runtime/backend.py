@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from edgeflow_runtime.errors import BackendError
 
 Array = npt.NDArray[np.float32]
+Rows = npt.NDArray[Any]
 
 CPU_BATCH_CELLS = 9 * 32 * 128
 """Cells (frames x bands) per call on a CPU: large enough to amortise the call, small enough for the
@@ -18,24 +20,43 @@ caches. It makes 9 windows of 32 frames, 8 calls for a 10 s clip, or 72 windows 
 
 
 class Backend(Protocol):
-    """Runs the graph. Its methods may be called from several threads at once."""
+    """Runs one of a bundle's graphs. Its methods may be called from several threads at once.
+
+    Rows are what that graph takes: windows (N, T, M), or the samples of whole clips. Each row of
+    windows gives one NLL and one map, each clip gives those of all its windows.
+    """
 
     name: str
     """For example ``onnxruntime``."""
     device: str
     """Where it runs, for example ``cpu``."""
     batch: int
-    """Windows per call that it runs best."""
+    """Rows per call that it runs best."""
     workers: int
     """Calls that it runs best at the same time."""
 
-    def nll(self, windows: Array) -> Array:
-        """(N, T, M) float32 standardised windows to (N,) NLL in nats per dimension."""
+    def nll(self, rows: Rows) -> Array:
+        """(N, T, M) float32 standardised windows to (N,) NLL in nats per dimension.
+
+        Clips (N, ...) to (N, windows).
+        """
         ...
 
-    def nll_map(self, windows: Array) -> Array:
-        """(N, T, M) float32 to (N, time cells, mel cells), which sums to ``nll``."""
+    def nll_map(self, rows: Rows) -> Array:
+        """(N, T, M) float32 to (N, time cells, mel cells), which sums to ``nll``.
+
+        Clips (N, ...) to (N, windows, time cells, mel cells).
+        """
         ...
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...
+
+
+def processors() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def nll_of(backend: Backend, windows: Array) -> Array:
@@ -60,11 +81,13 @@ class OnnxRuntimeBackend:
     device = "cpu"
 
     def __init__(self, onnx: bytes, workers: int | None = None) -> None:
+        # What a monitor hears is nobody else's business; it asks this while it is imported.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(3)
-        onnxruntime.disable_telemetry_events()  # what a monitor hears is nobody else's business
-        self.workers = workers or len(os.sched_getaffinity(0))
+        onnxruntime.disable_telemetry_events()
+        self.workers = workers or processors()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -73,23 +96,28 @@ class OnnxRuntimeBackend:
             self._session = onnxruntime.InferenceSession(onnx, options, providers=[provider])
         except Exception as error:  # onnxruntime raises classes of its own, RuntimeError and others
             raise BackendError(f"ONNX Runtime cannot load the flow: {_one_line(error)}") from error
-        frames, bands = self._session.get_inputs()[0].shape[1:]
-        self.batch = max(1, CPU_BATCH_CELLS // (frames * bands))
+        source = self._session.get_inputs()[0]
+        self._input = source.name
+        cells = math.prod(source.shape[1:])  # of a window, or more than a batch's of a clip
+        self.batch = max(1, CPU_BATCH_CELLS // cells)
         found = self._session.get_providers()
         if found != [provider]:
             raise BackendError(f"ONNX Runtime would run on {found}, not on {provider} as asked")
 
-    def nll(self, windows: Array) -> Array:
+    def nll(self, rows: Rows) -> Array:
         """See :class:`Backend`."""
-        return self._run("nll", windows)
+        return self._run("nll", rows)
 
-    def nll_map(self, windows: Array) -> Array:
+    def nll_map(self, rows: Rows) -> Array:
         """See :class:`Backend`."""
-        return self._run("nll_map", windows)
+        return self._run("nll_map", rows)
 
-    def _run(self, output: str, windows: Array) -> Array:
+    def close(self) -> None:
+        """See :class:`Backend`; there is nothing to give back."""
+
+    def _run(self, output: str, rows: Rows) -> Array:
         try:
-            found: Array = self._session.run([output], {"windows": windows})[0]
+            found: Array = self._session.run([output], {self._input: rows})[0]
         except Exception as error:  # as above
             raise BackendError(f"ONNX Runtime cannot run the flow: {_one_line(error)}") from error
         return found

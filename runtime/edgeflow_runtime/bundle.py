@@ -30,6 +30,9 @@ GOLDEN = "golden.safetensors"
 MEMBERS = (FLOW, FRONTEND, GOLDEN)
 """Members beside the manifest, each hashed in it."""
 
+AUDIO = "audio.onnx"
+"""A further member, of bundles that hold the graph which starts at the samples."""
+
 DIGEST = "sha256"
 """The manifest's key for its own hash, taken over its canonical JSON without this key."""
 
@@ -56,7 +59,11 @@ class Bundle:
     frontend: dict[str, Array]
     """``mean`` and ``scale`` (bands,), and ``window`` and ``filterbank`` if it listens to sound."""
     golden: dict[str, npt.NDArray[Any]]
-    """A real clip: ``samples`` (if it listens to sound), ``logmel`` (frames, bands), ``nll``."""
+    """A real clip: ``samples`` (if it listens to sound), ``logmel`` (frames, bands), ``nll``; and
+    for the graph that starts at the samples ``audio`` (1, ...) and ``audio_nll`` (1, windows)."""
+    audio_onnx: bytes | None = None
+    """The graph from samples to scores, if there is one: to ``nll`` (clips, windows), ``score``
+    (clips,) and ``nll_map`` (clips, windows, t, m)."""
 
     @classmethod
     def load(cls, path: str | Path) -> Bundle:
@@ -77,6 +84,7 @@ class Bundle:
             members[FLOW],
             _read_tensors(path, FRONTEND, members),
             _read_tensors(path, GOLDEN, members),
+            members.get(AUDIO),
         )
         bundle._check_tensors()
         return bundle
@@ -94,6 +102,20 @@ class Bundle:
         standard: Array = (logmel - self.frontend["mean"]) / self.frontend["scale"]
         return standard
 
+    def graph(self, name: str) -> bytes:
+        """One of the bundle's ONNX graphs: ``flow`` or ``audio``.
+
+        Raises:
+            BundleError: the bundle holds no ``audio`` graph.
+        """
+        found = self.onnx if name == "flow" else self.audio_onnx
+        if found is None:
+            raise BundleError(
+                f"'{self.path}' holds no graph that starts at the samples: "
+                "export it with --audio-in"
+            )
+        return found
+
     def _check_tensors(self) -> None:
         bands = self.manifest.features.bands
         wanted: dict[str, tuple[int, ...]] = {"mean": (bands,), "scale": (bands,)}
@@ -107,7 +129,11 @@ class Bundle:
                 raise BundleIntegrityError(
                     f"'{self.path}': {FRONTEND} needs {name!r} of shape {shape}, it is {have}"
                 )
-        for name in ("logmel", "nll") + (("samples",) if spec else ()):
+        audio = self.manifest.audio
+        if (audio is None) != (self.audio_onnx is None):
+            raise BundleIntegrityError(f"'{self.path}': the manifest and {AUDIO} do not agree")
+        sound, graph = ("samples",) if spec else (), ("audio", "audio_nll") if audio else ()
+        for name in ("logmel", "nll", *sound, *graph):
             if name not in self.golden:
                 raise BundleIntegrityError(f"'{self.path}': {GOLDEN} lacks {name!r}")
 

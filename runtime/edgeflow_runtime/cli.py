@@ -1,4 +1,4 @@
-"""The board's commands: score, inspect, verify."""
+"""The board's commands: score, build, inspect, verify, doctor."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeflow_runtime.options import FiniteFloat
+from edgeflow_runtime.progress import BuildProgress
 
 if TYPE_CHECKING:
     from edgeflow_runtime.bundle import Bundle
+    from edgeflow_runtime.engines.record import EngineRecord
     from edgeflow_runtime.scoring import ClipScore, Scorer
 
 EXIT_NORMAL, EXIT_ANOMALY, EXIT_FAULT = 0, 1, 2
+
+BACKENDS = ("auto", "tensorrt", "tensorrt-rtx", "onnxruntime")
 
 COLOURS = {"normal": "green", "anomalous": "red", "unknown": "yellow"}
 
@@ -35,6 +39,12 @@ COLOURS = {"normal": "green", "anomalous": "red", "unknown": "yellow"}
     "--map", "maps", type=click.Path(path_type=Path), help="Save NLL maps to this folder."
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; all cores if not given.")
+@click.option(
+    "--backend", type=click.Choice(BACKENDS), default="auto", show_default=True,
+    help="What runs the flow; auto takes an engine built here, else the CPU.",
+)  # fmt: skip
+@click.option("--require-gpu", is_flag=True, help="Refuse to score on the CPU.")
+@click.option("--audio-in", is_flag=True, help="Run the graph that starts at the samples.")
 @click.option("--every", type=FiniteFloat(0.1, 3600), help="From a pipe: seconds in one clip.")
 @click.option("--rate", type=click.IntRange(min=1), help="From a pipe: sample rate in Hz.")
 @click.option("--channels", type=click.IntRange(min=1), default=1, help="From a pipe: channels.")
@@ -54,6 +64,9 @@ def score(
     style: str | None,
     maps: Path | None,
     workers: int | None,
+    backend: str,
+    require_gpu: bool,
+    audio_in: bool,
     every: float | None,
     rate: int | None,
     channels: int,
@@ -72,7 +85,16 @@ def score(
     from edgeflow_runtime.errors import AudioError
     from edgeflow_runtime.scoring import Scorer
 
-    scorer = Scorer.load(bundle, threshold=threshold, channel=channel, workers=workers)
+    scorer = Scorer.load(
+        bundle,
+        threshold=threshold,
+        channel=channel,
+        workers=workers,
+        backend=backend,
+        require_gpu=require_gpu,
+        audio_in=audio_in,
+        warn=_warn,
+    )
     results: Iterator[ClipScore]
     if "-" in clips:
         if len(clips) > 1:
@@ -94,6 +116,10 @@ def score(
 
             results = track(results, "scoring", len(paths))
     context.exit(_print_scores(results, style or _default_style()))
+
+
+def _warn(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _default_style() -> str:
@@ -258,3 +284,57 @@ def verify(bundle: Path) -> None:
     if not result.passed:
         raise BackendError(f"'{bundle}' does not give its golden scores on this machine")
     click.echo("verified")
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--batch", "buckets", type=click.IntRange(1, 4096), multiple=True,
+    help="A batch size, of windows or of clips; give several.  [default: 1, 16, 64; clips 1, 4]",
+)  # fmt: skip
+@click.option(
+    "--workspace", type=click.IntRange(16, 65536), default=512, show_default=True,
+    help="Megabytes that TensorRT may use while it builds.",
+)  # fmt: skip
+@click.option(
+    "--backend", type=click.Choice(["tensorrt", "tensorrt-rtx"]), default="tensorrt",
+    show_default=True, help="Which library builds.",
+)  # fmt: skip
+@click.option("--audio-in", is_flag=True, help="Build the graph that starts at the samples.")
+def build(
+    bundle: Path, buckets: tuple[int, ...], workspace: int, backend: str, audio_in: bool
+) -> None:
+    """Build a bundle's engine on this board and prove it there.
+
+    Each batch size becomes an optimisation profile. The engine counts only once it has replayed the
+    golden recording on this board's GPU within the bundle's tolerance; until then the one before
+    stays. Without a GPU, tensorrt-rtx compiles the graph for others: a check, no engine to run.
+    """
+    from edgeflow_runtime.engines.build import BuildOrder, build_engine
+
+    order = BuildOrder("audio" if audio_in else "flow", backend, buckets, workspace * 2**20)
+    with BuildProgress() as progress:
+        record = build_engine(bundle, order, progress.show)
+    for name, text in _engine_rows(bundle, record).items():
+        click.echo(f"{name:<12}{text}")
+
+
+def _engine_rows(bundle: Path, record: EngineRecord) -> dict[str, str]:
+    """What was built, for people."""
+    key, proof = record.key, record.proof
+    layers = ", ".join(f"{n} {name.lower()}" for name, n in sorted(record.layers.items()))
+    ran = (
+        f"within {proof.nll:.1e} nats/dim of the golden recording (allowed {proof.allowed:.0e})"
+        if proof
+        else "never: there is no GPU here"
+    )
+    build = f" build {key.build}" if key.build else ""
+    return {
+        "what": f"{record.label}: {bundle.with_suffix('.engines') / record.file}",
+        "graph": f"{key.graph}, {record.precision}; parsed layers: {layers}",
+        "for": f"{key.gpu or 'GPUs'} of compute capability {key.compute_capability}, "
+        f"{key.backend} {key.version}{build}",
+        "batches": ", ".join(map(str, record.buckets)),
+        "built in": f"{record.seconds:.1f} s",
+        "ran": ran,
+    }

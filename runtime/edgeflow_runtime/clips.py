@@ -58,20 +58,34 @@ class ClipReader:
         path = Path(path)
         if path.suffix.lower() == ARRAY_SUFFIX:
             return read_logmel_array(path, self.bands), float("nan")
-        if self.logmel is None:
-            raise AudioError(
-                f"'{path}' is sound, but this monitor was trained on log-Mel arrays made "
-                f"elsewhere: give it {ARRAY_SUFFIX} files of (frames, {self.bands}) float32"
+        samples, seconds = self.read_samples(path)
+        return self.listen(str(path), samples), seconds
+
+    def read_samples(self, path: str | Path) -> tuple[Array, float]:
+        """The sound of a clip, and its seconds.
+
+        Returns:
+            (n,) float32 at the monitor's rate.
+
+        Raises:
+            AudioError: the clip cannot be read, or is no sound.
+        """
+        if self.logmel is None or Path(path).suffix.lower() == ARRAY_SUFFIX:
+            wanted = (
+                "the graph that runs starts at the samples: it takes sound"
+                if self.logmel
+                else "this monitor was trained on log-Mel arrays made elsewhere: give it "
+                f"{ARRAY_SUFFIX} files of (frames, {self.bands}) float32"
             )
-        rate_hz = self.logmel.spec.rate_hz
+            raise AudioError(f"'{path}' is {'no sound' if self.logmel else 'sound'}, but {wanted}")
         samples = read_sound(
             path,
-            rate_hz,
+            self.logmel.spec.rate_hz,
             self.channel,
             usual_channel=self.usual_channel,
             min_rate_hz=self.min_rate_hz,
         )
-        return self.listen(str(path), samples), len(samples) / rate_hz
+        return samples, len(samples) / self.logmel.spec.rate_hz
 
     def listen(self, name: str, samples: Array) -> Array:
         """(n,) float32 samples at the monitor's rate to (frames, bands) log-Mel.

@@ -10,12 +10,15 @@
     │   ├── BundleVersionError    written by a newer edgeflow
     │   └── BundleIntegrityError  truncated, edited or incomplete
     ├── BackendError          the inference engine refused
+    │   ├── DeviceError           no GPU, no driver, or one that does not fit
+    │   └── EngineError           an engine that cannot be built, is damaged, stale or foreign
     ├── ScoreError            a score that is not a finite number
     ├── TrainingError         training cannot start or go on
     │   └── DamagedRunError       a file of a run or of the pre-training cache is damaged
     ├── ExportError           a flow that may not become a bundle
     │   ├── OperatorError         an operator that TensorRT does not take
-    │   └── ParityError           exported and trained scores differ
+    │   ├── ParityError           exported and trained scores differ
+    │   └── PrecisionError        a precision costs more than the gate allows
     ├── MissingExtraError     a package of an extra is not installed
     └── StorageError          the disk refused a write
 
@@ -57,6 +60,14 @@ class BackendError(EdgeflowError):
     """The inference engine refused to load or to run."""
 
 
+class DeviceError(BackendError):
+    """There is no GPU, no driver or no TensorRT, or they do not fit each other."""
+
+
+class EngineError(BackendError):
+    """An engine that cannot be built, or is damaged, stale or another machine's."""
+
+
 class ScoreError(EdgeflowError):
     """A score that is not a finite number: a fault, never a verdict."""
 
@@ -79,6 +90,10 @@ class OperatorError(ExportError):
 
 class ParityError(ExportError):
     """The exported graph and the trained flow disagree."""
+
+
+class PrecisionError(ExportError):
+    """A reduced precision changes scores, ranks or verdicts more than the gate allows."""
 
 
 class MissingExtraError(EdgeflowError):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgeflow_runtime.config import StrictConfig
 from edgeflow_runtime.logmel import LogMelSpec
 from edgeflow_runtime.windows import WindowSpec
 
-FORMAT_VERSION = 1
-"""The newest bundle format that this edgeflow reads and the one it writes."""
+FORMAT_VERSION = 2
+"""The newest bundle format that this edgeflow reads and the one it writes. Format 1 has neither
+``wider``, ``gate`` nor ``audio``, and is read as well."""
 
 SCORE_UNIT = "nats per dimension of the standardised log-Mel window"
 
@@ -93,6 +94,39 @@ class Tolerances(StrictConfig):
 
 
 @dataclass(frozen=True)
+class Gate(StrictConfig):
+    """How near the graph in its precision came to the float32 graph, on clips it did not learn."""
+
+    clips: int
+    """Clips that were compared."""
+    anomalous: int
+    """How many of them are labelled anomalous."""
+    windows: int
+    """Windows of these clips."""
+    auc_change: float | None
+    """Absolute change of the AUC; ``None`` where no clip is labelled anomalous."""
+    spearman: float
+    """Rank correlation of the clips' scores."""
+    flips: float
+    """Share of the clips whose verdict changed."""
+    nll_change: float
+    """Largest change of a window's NLL, in nats per dimension."""
+
+
+@dataclass(frozen=True)
+class AudioGraph(StrictConfig):
+    """What the graph that starts at the samples takes: ``audio.onnx``."""
+
+    samples: int
+    """Samples in a clip, at the monitor's rate."""
+    encoding: str
+    """``float32`` (clips, samples) with full scale 1, or ``int16``: the little-endian bytes of
+    16-bit samples as uint8 (clips, samples, 2), since TensorRT takes no 16-bit integers."""
+    buckets: tuple[int, ...]
+    """Batch sizes, in clips, in which parity was checked."""
+
+
+@dataclass(frozen=True)
 class Manifest(StrictConfig):
     """The whole of ``manifest.json``."""
 
@@ -105,7 +139,8 @@ class Manifest(StrictConfig):
     window: WindowSpec
     """How frames become windows."""
     precision: str
-    """Precision of the conditioner networks, written in the graph; ``fp32``."""
+    """Precision of the conditioner networks, written in the graph: ``fp32``, ``fp16`` or
+    ``int8``."""
     score_unit: str
     """Unit of every score and threshold."""
     threshold: Threshold
@@ -116,3 +151,9 @@ class Manifest(StrictConfig):
     """How far a replay may be off."""
     members: dict[str, str]
     """SHA-256 of each other member of the bundle, by name."""
+    wider: dict[str, str] = field(default_factory=dict)
+    """Conditioner networks, by number from 0, that could not bear that precision, and theirs."""
+    gate: Gate | None = None
+    """What the reduced precision costs; ``None`` for ``fp32``."""
+    audio: AudioGraph | None = None
+    """The graph that starts at the samples, if the bundle holds one."""

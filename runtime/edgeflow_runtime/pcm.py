@@ -6,7 +6,7 @@ import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,27 @@ class PcmFormat:
     """Interleaved channels."""
     encoding: str = "s16"
     """``s16``, ``s32`` or ``f32``, little-endian."""
+
+
+def encode(samples: Array, encoding: str) -> npt.NDArray[Any]:
+    """Samples as the graph that starts there takes them.
+
+    Args:
+        samples: (clips, n) float32 with full scale 1.
+        encoding: ``float32``, or ``int16`` for the little-endian bytes of 16-bit integers.
+
+    Returns:
+        (clips, n) float32, or (clips, n, 2) uint8.
+
+    Example:
+        >>> encode(np.array([[0.5, -1.0]], np.float32), "int16").tolist()
+        [[[0, 64], [0, 128]]]
+    """
+    if encoding == "float32":
+        return samples
+    whole = np.clip(np.rint(samples * np.float32(32768)), -32768, 32767).astype("<i2")
+    pairs: npt.NDArray[np.uint8] = whole.view(np.uint8)
+    return pairs.reshape(*samples.shape, 2)
 
 
 def read_clips(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -62,3 +63,34 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+class BuildProgress:
+    """A line that is rewritten on a terminal, a plain line every 15 seconds in a log.
+
+    For work whose phases are not known beforehand: it shows the phase and the time since the start.
+    """
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._said = self._started - LOG_INTERVAL_S  # so that a log says at once what goes on
+        self._live = sys.stderr.isatty()
+
+    def show(self, phase: str, done: int, steps: int) -> None:
+        """Say where the work is; ``steps`` is 0 where nobody knows."""
+        now = time.monotonic()
+        of = f" {done}/{steps}" if steps else ""
+        line = f"building, {now - self._started:.0f} s: {phase}{of}"
+        if self._live:
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r\x1b[K{line[:width]}", end="", file=sys.stderr, flush=True)
+        elif now - self._said >= LOG_INTERVAL_S:
+            self._said = now
+            print(line, file=sys.stderr, flush=True)
+
+    def __enter__(self) -> BuildProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

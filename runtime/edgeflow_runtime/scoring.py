@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeflow_runtime.audio import check_finite, check_rate, choose_channel, resample
-from edgeflow_runtime.backend import Backend, OnnxRuntimeBackend
+from edgeflow_runtime.audio import (
+    check_audible,
+    check_finite,
+    check_rate,
+    choose_channel,
+    resample,
+)
+from edgeflow_runtime.backend import Backend, Rows, processors
 from edgeflow_runtime.bundle import Bundle
+from edgeflow_runtime.choice import AUTO, open_backend
 from edgeflow_runtime.clips import ClipReader, check_length
 from edgeflow_runtime.errors import AudioError, ConfigError, ScoreError
+from edgeflow_runtime.pcm import encode
 
 Array = npt.NDArray[np.float32]
 
@@ -67,6 +77,7 @@ class _Pending:
     seconds: float = math.nan
     error: str | None = None
     logmel: Array | None = None
+    samples: Array | None = None
     results: list[Array] = field(default_factory=list)
     windows: int = 0
     missing: int = 0
@@ -90,8 +101,12 @@ class Scorer:
         threshold: float | None = None,
         channel: int | None = None,
         allow_clipped: bool = False,
+        audio_in: bool = False,
     ) -> None:
         self.bundle = bundle
+        if audio_in:
+            bundle.graph("audio")
+        self._audio = bundle.manifest.audio if audio_in else None
         self.backend = backend
         self.threshold = bundle.manifest.threshold.value if threshold is None else threshold
         if not math.isfinite(self.threshold):
@@ -107,6 +122,9 @@ class Scorer:
         )
         self._window = bundle.manifest.window
         self._pool = ThreadPoolExecutor(backend.workers, "edgeflow-score")
+        self._readers = self._pool
+        if backend.device != "cpu":  # while the GPU works, the processor's cores make log-Mel
+            self._readers = ThreadPoolExecutor(processors(), "edgeflow-read")
 
     @classmethod
     def load(
@@ -117,6 +135,10 @@ class Scorer:
         channel: int | None = None,
         workers: int | None = None,
         allow_clipped: bool = False,
+        backend: str = AUTO,
+        require_gpu: bool = False,
+        audio_in: bool = False,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> Scorer:
         """Read a bundle and get it ready to score.
 
@@ -125,18 +147,46 @@ class Scorer:
             threshold: used in place of the bundle's, in nats per dimension.
             channel: the channel to listen to where a sound has several, the first is 0; the one
                 that the monitor learned from if not given.
-            workers: threads that run the flow; all the processor's if not given.
+            workers: threads that run the flow on the CPU; all the processor's if not given.
             allow_clipped: judge clipped sounds, too, in place of calling them ``unknown``.
+            backend: ``auto``, ``tensorrt``, ``tensorrt-rtx`` or ``onnxruntime``.
+            require_gpu: refuse to score on the CPU.
+            audio_in: run the graph that starts at the samples; clips must have its length.
+            warn: told why ``auto`` passes an engine by.
 
         Raises:
-            BundleError: the bundle cannot be trusted or read.
-            BackendError: its flow cannot be loaded.
+            BundleError: the bundle cannot be trusted or read, or lacks the graph.
+            BackendError: no backend as asked for can be opened.
         """
         bundle = Bundle.load(path)
-        backend = OnnxRuntimeBackend(bundle.onnx, workers)
-        return cls(
-            bundle, backend, threshold=threshold, channel=channel, allow_clipped=allow_clipped
+        opened = open_backend(
+            bundle,
+            backend,
+            graph="audio" if audio_in else "flow",
+            require_gpu=require_gpu,
+            workers=workers,
+            warn=warn,
         )
+        return cls(
+            bundle,
+            opened,
+            threshold=threshold,
+            channel=channel,
+            allow_clipped=allow_clipped,
+            audio_in=audio_in,
+        )
+
+    def close(self) -> None:
+        """Stop the threads and let the GPU go, if it has one."""
+        self._readers.shutdown(cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
+        self.backend.close()
+
+    def __enter__(self) -> Scorer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def score(self, samples: npt.ArrayLike, rate: int, *, name: str = "samples") -> ClipScore:
         """Judge one clip.
@@ -151,9 +201,7 @@ class Scorer:
             ScoreError: the score is not a finite number.
         """
         mono = self._mono(name, np.asarray(samples), rate)
-        logmel = self.reader.listen(name, mono)
-        seconds = len(mono) / self._rate_hz
-        return self.score_logmel(logmel, seconds=seconds, name=name)
+        return self._score_one(self._hear(name, mono, maps=False))
 
     def judge(self, samples: npt.ArrayLike, rate: int, *, name: str) -> ClipScore:
         """Like :meth:`score`, but a clip that cannot be judged is ``unknown``, not an error."""
@@ -166,12 +214,10 @@ class Scorer:
         self, logmel: Array, *, seconds: float = math.nan, name: str = "log-Mel"
     ) -> ClipScore:
         """Judge one clip given as (frames, bands) float32 log-Mel; see :meth:`score`."""
-        clip = _Pending(name, seconds, logmel=logmel)
+        if self._audio:
+            raise AudioError(f"'{name}' is log-Mel; the graph that runs starts at the samples")
         check_length(name, logmel, self._window)
-        (result,) = self._run([clip], maps=False)
-        if result.error:
-            raise ScoreError(result.error)
-        return result
+        return self._score_one(_Pending(name, seconds, logmel=logmel))
 
     def score_files(
         self, paths: Iterable[str | Path], *, maps: bool = False
@@ -182,8 +228,9 @@ class Scorer:
             paths: sound files, or ``.npy`` log-Mel.
             maps: keep each clip's log-Mel and NLL map in the result.
         """
-        ahead = 2 * self.backend.workers
-        yield from self._run(_map_ahead(self._pool, self._read, paths, ahead), maps=maps)
+        read = partial(self._read, maps=maps)
+        ahead = 2 * max(self.backend.workers, processors())
+        yield from self._run(_map_ahead(self._readers, read, paths, ahead), maps=maps)
 
     @property
     def _rate_hz(self) -> int:
@@ -208,14 +255,51 @@ class Scorer:
         mono = check_finite(name, columns[:, column].astype(np.float32))
         return resample(mono, rate, self._rate_hz, self.reader.min_rate_hz)
 
-    def _read(self, path: str | Path) -> _Pending:
+    def _read(self, path: str | Path, *, maps: bool) -> _Pending:
         name = os.fsencode(path).decode(errors="replace")
         try:
+            if self._audio:
+                heard = self._hear(str(path), self.reader.read_samples(path)[0], maps=maps)
+                return dataclasses.replace(heard, file=name)
             logmel, seconds = self.reader.read(path)
             check_length(str(path), logmel, self._window)
         except AudioError as error:
             return _Pending(name, error=os.fsencode(str(error)).decode(errors="replace"))
         return _Pending(name, seconds, logmel=logmel)
+
+    def _hear(self, name: str, samples: Array, *, maps: bool) -> _Pending:
+        """A clip's (n,) samples, as the graph wants them; maps are drawn over log-Mel."""
+        seconds = len(samples) / self._rate_hz
+        if self._audio is None:
+            logmel = self.reader.listen(name, samples)
+            check_length(name, logmel, self._window)
+            return _Pending(name, seconds, logmel=logmel)
+        check_audible(name, samples, allow_clipped=self.reader.allow_clipped)
+        if len(samples) != self._audio.samples:
+            raise AudioError(
+                f"'{name}' has {len(samples)} samples; the graph that starts at the samples takes "
+                f"clips of {self._audio.samples}: leave --audio-in out for other lengths"
+            )
+        drawn_over = self.reader.listen(name, samples) if maps else None
+        return _Pending(name, seconds, logmel=drawn_over, samples=samples)
+
+    def _score_one(self, clip: _Pending) -> ClipScore:
+        (result,) = self._run([clip], maps=False)
+        if result.error:
+            raise ScoreError(result.error)
+        return result
+
+    def _rows(self, clip: _Pending) -> Rows:
+        """What a clip sends through the graph: its windows, or itself; nothing if it has neither.
+
+        Returns:
+            (n, T, M), or (1, samples) as the graph takes them.
+        """
+        if self._audio and clip.samples is not None:
+            return encode(clip.samples[None], self._audio.encoding)
+        if self._audio or clip.logmel is None:
+            return np.empty(0)
+        return self._window.views(self.bundle.standardise(clip.logmel))
 
     def _run(self, clips: Iterable[_Pending], *, maps: bool) -> Iterator[ClipScore]:
         """Score ``clips`` batch by batch; yield each as soon as it and all before it are done."""
@@ -238,20 +322,18 @@ class Scorer:
 
     def _batches(
         self, clips: Iterable[_Pending], waiting: deque[_Pending]
-    ) -> Iterator[tuple[Array, list[tuple[_Pending, int]]]]:
-        """Fill batches with windows across clips; each comes with how many are whose."""
+    ) -> Iterator[tuple[Rows, list[tuple[_Pending, int]]]]:
+        """Fill batches with rows across clips; each comes with how many are whose."""
         size = self.backend.batch
-        parts: list[Array] = []
+        parts: list[Rows] = []
         shares: list[tuple[_Pending, int]] = []
         room = size
         for clip in clips:
             waiting.append(clip)
-            if clip.logmel is None:
-                continue
-            windows = self._window.views(self.bundle.standardise(clip.logmel))  # (N, T, M)
-            clip.windows = clip.missing = len(windows)
-            while len(windows):
-                part, windows = windows[:room], windows[room:]
+            left = self._rows(clip)
+            clip.missing = len(left)
+            while len(left):
+                part, left = left[:room], left[room:]
                 parts.append(part)
                 shares.append((clip, len(part)))
                 room -= len(part)
@@ -267,9 +349,11 @@ class Scorer:
 
     def _judge(self, clip: _Pending, maps: bool) -> ClipScore:
         """The verdict on a clip whose windows are all scored, or whose reading failed."""
-        found = np.concatenate(clip.results) if clip.results else None
+        found: Array | None = np.concatenate(clip.results) if clip.results else None
         score, verdict, error = None, UNKNOWN, clip.error
         if found is not None:
+            found = found[0] if self._audio else found  # (windows,), for maps (windows, t, m)
+            clip.windows = len(found)
             score = float(np.mean(found.reshape(len(found), -1).sum(axis=1), dtype=np.float64))
             if math.isfinite(score):
                 verdict = ANOMALOUS if score > self.threshold else NORMAL

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from edgeflow_export.bundle_writer import write_bundle
 from edgeflow_runtime.bundle import DIGEST, MANIFEST, Bundle, canonical_digest
 from edgeflow_runtime.errors import BundleError, BundleIntegrityError, BundleVersionError
+from edgeflow_runtime.manifest import FORMAT_VERSION
 
 
 def members_of(path: Path) -> dict[str, bytes]:
@@ -92,8 +93,10 @@ def _same_json(a: bytes, b: bytes) -> bool:
 
 
 def test_a_newer_format_says_so(bundle_path: Path, tmp_path: Path):
-    path = with_manifest(tmp_path / "x.edgeflow", members_of(bundle_path), format_version=2)
-    with pytest.raises(BundleVersionError, match=r"has format 2; .* update edgeflow"):
+    path = with_manifest(
+        tmp_path / "x.edgeflow", members_of(bundle_path), format_version=FORMAT_VERSION + 1
+    )
+    with pytest.raises(BundleVersionError, match=r"has format \d+; .* update edgeflow"):
         Bundle.load(path)
 
 

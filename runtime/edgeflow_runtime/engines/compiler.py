@@ -1,0 +1,175 @@
+"""From an ONNX graph to an engine: a strongly typed network, one optimisation profile a batch size.
+
+Every call is one that TensorRT 10.3 to 11.4 and TensorRT-RTX all have; a test holds this file
+against the list.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeflow_runtime.engines.library import last_complaint, make_logger
+from edgeflow_runtime.errors import EngineError
+from edgeflow_runtime.storage import write_bytes
+
+TYPES = {"fp32": "FLOAT", "fp16": "HALF", "int8": "INT8"}
+"""What TensorRT calls the precisions; layers of that type must be in the parsed network."""
+
+Step = Callable[[str, int, int], None]
+"""Told the phase of the build, how many of its steps are done, and how many there are."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """An engine as TensorRT gave it."""
+
+    engine: bytes
+    """To be written untouched."""
+    layers: dict[str, int]
+    """Layers of the parsed network by the type of their output."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to compile."""
+
+    onnx: bytes
+    """The graph, its only input with a free first axis."""
+    buckets: tuple[int, ...]
+    """Batch sizes, ascending; each becomes a profile of its own."""
+    workspace: int
+    """Bytes that TensorRT may use as workspace."""
+    precision: str
+    """What the graph says it holds: ``fp32``, ``fp16`` or ``int8``."""
+    compute_capabilities: tuple[str, ...] = ()
+    """For TensorRT-RTX ahead of time, as ``8.6``; none for the GPU that is here."""
+
+
+def compile_engine(trt: Any, order: Order, timing: Path, step: Step) -> Compiled:  # noqa: ANN401
+    """Parse and build.
+
+    Args:
+        trt: the module of TensorRT or of TensorRT-RTX.
+        order: what to compile.
+        timing: file of the timing cache; read if it is there, written afterwards.
+        step: told how far it is.
+
+    Raises:
+        EngineError: TensorRT refuses the graph, or cannot build it.
+        StorageError: the timing cache cannot be written.
+    """
+    complaints: list[str] = []
+    logger = make_logger(trt, complaints.append)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(order.onnx):
+        raise EngineError(f"TensorRT refuses the graph: {_parse_error(parser, complaints)}")
+    layers = _layer_types(network, order.precision)
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, order.workspace)
+    # TF32 keeps 10 bits of a float32's 23: log-Mel and the latent path would not be float32's.
+    config.clear_flag(trt.BuilderFlag.TF32)
+    _add_profiles(builder, config, network, order.buckets)
+    _choose_targets(trt, config, order.compute_capabilities)
+    config.progress_monitor = _make_monitor(trt, step)
+    cache = _timing_cache(config, timing)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineError(f"TensorRT cannot build the engine: {last_complaint(complaints, '')}")
+    if cache:
+        write_bytes(timing, bytes(config.get_timing_cache().serialize()))
+    return Compiled(bytes(plan), layers)
+
+
+def _parse_error(parser: Any, complaints: Sequence[str]) -> str:  # noqa: ANN401
+    """The parser's first error, with the operator and the node that it is about."""
+    if not parser.num_errors:
+        return last_complaint(complaints, "it gives no reason")
+    error = parser.get_error(0)
+    reason = " ".join(error.desc().split())
+    operator, node = error.node_operator(), error.node_name()
+    return f"operator {operator} (node {node!r}): {reason}" if operator else reason
+
+
+def _layer_types(network: Any, precision: str) -> dict[str, int]:  # noqa: ANN401
+    """Read back what TensorRT understood, and hold it against what the bundle says."""
+    layers = (network.get_layer(i) for i in range(network.num_layers))
+    types = Counter(layer.get_output(0).dtype.name for layer in layers if layer.num_outputs)
+    if not types[TYPES[precision]]:
+        found = ", ".join(f"{n} {name}" for name, n in types.items())
+        raise EngineError(
+            f"the bundle says {precision}, but TensorRT reads no {TYPES[precision]} layer: {found}"
+        )
+    return dict(types)
+
+
+def _add_profiles(
+    builder: Any,  # noqa: ANN401
+    config: Any,  # noqa: ANN401
+    network: Any,  # noqa: ANN401
+    buckets: Sequence[int],
+) -> None:
+    """One profile a batch size, its smallest, best and largest shape all the same."""
+    source = network.get_input(0)
+    rest = tuple(source.shape)[1:]
+    for bucket in buckets:
+        profile = builder.create_optimization_profile()
+        shape = (bucket, *rest)
+        profile.set_shape(source.name, shape, shape, shape)
+        if config.add_optimization_profile(profile) < 0:
+            raise EngineError(f"TensorRT refuses a profile for a batch of {bucket}")
+
+
+def _choose_targets(trt: Any, config: Any, capabilities: Sequence[str]) -> None:  # noqa: ANN401
+    """Ahead of time, for GPUs that are not here: TensorRT-RTX alone can."""
+    if not capabilities:
+        return
+    if not hasattr(config, "set_compute_capability"):
+        raise EngineError("only TensorRT-RTX builds for GPUs that are not here")
+    config.num_compute_capabilities = len(capabilities)
+    for i, capability in enumerate(capabilities):
+        name = "SM" + capability.replace(".", "")
+        target = getattr(trt.ComputeCapability, name, None)
+        if target is None or not config.set_compute_capability(target, i):
+            raise EngineError(f"TensorRT-RTX does not build for compute capability {capability}")
+
+
+def _timing_cache(config: Any, path: Path) -> bool:  # noqa: ANN401
+    """Start from the timing cache in ``path``, or from an empty one if TensorRT does not take it.
+
+    Returns:
+        Whether there is a cache to save; TensorRT-RTX measures nothing ahead of time.
+    """
+    saved = path.read_bytes() if path.is_file() else b""
+    for content in (saved, b""):
+        cache = config.create_timing_cache(content)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return True
+    return False
+
+
+def _make_monitor(trt: Any, step: Step) -> Any:  # noqa: ANN401
+    """A progress monitor that passes on where the innermost phase is."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._sizes: dict[str, int] = {}
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+            self._sizes[name] = steps
+            step(name, 0, steps)
+
+        def step_complete(self, name: str, done: int) -> bool:
+            step(name, done + 1, self._sizes.get(name, 0))
+            return True
+
+        def phase_finish(self, name: str) -> None:
+            self._sizes.pop(name, None)
+
+    return Monitor()

@@ -1,0 +1,101 @@
+"""What stands beside an engine: which graph it was built from, for what, and how well it did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeflow_runtime.config import StrictConfig
+
+RECORD_VERSION = 1
+
+COMPILE_CHECK = "compile check with NVIDIA's parser, not a Jetson engine"
+"""What an engine is called that was built where there is no GPU to run it."""
+
+
+@dataclass(frozen=True)
+class EngineKey(StrictConfig):
+    """All that an engine depends on: if one of these differs, it must be built anew."""
+
+    backend: str
+    """``tensorrt`` or ``tensorrt-rtx``."""
+    graph: str
+    """``flow`` or ``audio``."""
+    onnx: str
+    """SHA-256 of the ONNX graph."""
+    version: str
+    """Version of the TensorRT library."""
+    build: int | None
+    """Its build number; ``None`` if the library does not tell."""
+    gpu: str | None
+    """Name of the GPU; ``None`` for an engine that was built without one."""
+    compute_capability: str
+    """Of the GPU, as ``8.7``; several, with commas between them, if built without one."""
+    driver: str | None
+    """The newest CUDA that the driver speaks; ``None`` without a GPU."""
+    l4t: str | None
+    """Release of Jetson Linux; ``None`` elsewhere."""
+
+    def differences(self, other: EngineKey) -> list[str]:
+        """Each thing that differs, in words: what ``self`` was built for, and what is here."""
+        names = {
+            "onnx": "another export of the bundle",
+            "version": "TensorRT {}, here is {}",
+            "build": "TensorRT's build {}, here is {}",
+            "gpu": "the GPU {}, here is {}",
+            "compute_capability": "compute capability {}, here is {}",
+            "driver": "a driver of CUDA {}, here is {}",
+            "l4t": "Jetson Linux {}, here is {}",
+            "backend": "{}, not for {}",
+            "graph": "the graph {}, not for {}",
+        }
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
+        return [
+            names[name].format(*("none" if value is None else value for value in pair))
+            for name, pair in pairs.items()
+            if pair[0] != pair[1]
+        ]
+
+
+@dataclass(frozen=True)
+class Proof(StrictConfig):
+    """How the engine itself replayed the bundle's golden recording, on the GPU it was built for."""
+
+    windows: int
+    """Windows that were replayed."""
+    buckets: tuple[int, ...]
+    """Batch sizes in which they were."""
+    nll: float
+    """Largest difference of a window's NLL from the record, in nats per dimension."""
+    allowed: float
+    """The bundle's tolerance for it."""
+
+
+@dataclass(frozen=True)
+class EngineRecord(StrictConfig):
+    """The JSON document beside an engine."""
+
+    record_version: int
+    """Version of this document."""
+    key: EngineKey
+    """What the engine depends on."""
+    buckets: tuple[int, ...]
+    """Batch sizes, ascending: the engine has one optimisation profile for each, in this order."""
+    precision: str
+    """Precision of the conditioner networks."""
+    layers: dict[str, int]
+    """Layers of the parsed network by the type of their output, as read back from TensorRT."""
+    workspace: int
+    """Bytes that TensorRT was allowed as workspace."""
+    seconds: float
+    """How long the build took."""
+    file: str
+    """Name of the engine's file, in the same folder."""
+    sha256: str
+    """Its hash."""
+    proof: Proof | None
+    """How it replayed the golden recording; ``None`` if it has never run."""
+
+    @property
+    def label(self) -> str:
+        """What it is, in words."""
+        return "engine" if self.proof else COMPILE_CHECK

@@ -1,0 +1,260 @@
+"""One thread that owns the GPU: batches go in from anywhere, results come back in order.
+
+CUDA contexts belong to threads, so all that touches the GPU happens on the worker's own. It keeps
+two slots of buffers: while the GPU runs one batch, the next is already copied into the other, and
+whoever submits has the processor free for the log-Mel after that.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeflow_runtime.errors import BackendError, DeviceError, EdgeflowError
+
+Tensor = npt.NDArray[Any]
+
+SLOTS = 2
+"""Batches under way at once: one runs, one is being filled."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Host buffers of one batch, large enough for the largest; allocated once."""
+
+    input: Tensor
+    """(largest bucket, ...), page-locked, so that copies need not wait."""
+    outputs: dict[str, Tensor]
+    """By the outputs' names, (largest bucket, ...), page-locked."""
+    resources: Any = None
+    """What the device keeps with it."""
+
+
+class Device(Protocol):
+    """What the worker asks of a GPU. Every method is called on the worker's thread."""
+
+    name: str
+    """What results say they ran on."""
+    buckets: tuple[int, ...]
+    """Batch sizes that it can run, ascending."""
+
+    def open(self) -> None:
+        """Take the GPU and load the engine.
+
+        Raises:
+            EdgeflowError: it cannot.
+        """
+        ...
+
+    def allocate(self) -> Slot:
+        """Buffers for one batch."""
+        ...
+
+    def launch(self, slot: Slot, bucket: int, outputs: Sequence[str]) -> None:
+        """Start copying in, running and copying ``outputs`` back; return at once."""
+        ...
+
+    def wait(self, slot: Slot) -> None:
+        """Return once the outputs of what was launched last on ``slot`` are there."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back; also after a fault."""
+        ...
+
+
+@dataclass
+class _Job:
+    """One call: its rows may lie in several batches."""
+
+    rows: Tensor
+    outputs: tuple[str, ...]
+    future: Future[list[Tensor]] = field(default_factory=Future)
+    results: list[list[Tensor]] = field(default_factory=list)
+    missing: int = 0
+
+
+@dataclass(frozen=True)
+class _Flight:
+    """A batch on the device."""
+
+    slot: Slot
+    job: _Job
+    rows: int
+
+
+class GpuWorker:
+    """Runs batches on a :class:`Device`, from any thread; results are a :class:`Future`'s.
+
+    Args:
+        device: opened here, on the worker's thread.
+
+    Raises:
+        EdgeflowError: the device cannot be opened.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self._pid = os.getpid()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()
+        self._closed = False
+        self._fault: BaseException | None = None
+        opened: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=self._work, args=(opened,), name="edgeflow-gpu", daemon=True
+        )
+        self._thread.start()
+        opened.result()
+        # A daemon thread that the interpreter stops amid a call of CUDA's takes the process along.
+        atexit.register(self.close)
+
+    def submit(self, rows: Tensor, outputs: Sequence[str]) -> Future[list[Tensor]]:
+        """Queue rows (n, ...); the future gives one array (n, ...) for each of ``outputs``.
+
+        ``rows`` must stay as they are until then. Under asyncio, await
+        ``asyncio.wrap_future(worker.submit(rows, outputs))``.
+
+        Raises:
+            DeviceError: this is a forked child of the process that opened the GPU.
+            BackendError: the worker is closed or broke down.
+        """
+        if os.getpid() != self._pid:
+            raise DeviceError(
+                "the GPU was opened before this process was forked, and CUDA does not survive a "
+                "fork: open the monitor in the child, or start it with spawn"
+            )
+        job = _Job(rows, tuple(outputs))
+        with self._gate:
+            if self._fault is not None:
+                raise BackendError(f"the GPU failed earlier: {self._fault}") from self._fault
+            if self._closed:
+                raise BackendError("the monitor is closed")
+            self._jobs.put(job)
+        return job.future
+
+    def close(self) -> None:
+        """Finish what was submitted, then let the GPU go. Further calls do nothing."""
+        if os.getpid() != self._pid:
+            return
+        with self._gate:
+            if not self._closed:
+                self._closed = True
+                self._jobs.put(None)
+        self._thread.join()
+        atexit.unregister(self.close)
+
+    def _work(self, opened: Future[None]) -> None:
+        try:
+            try:
+                self.device.open()
+                free = deque(self.device.allocate() for _ in range(SLOTS))
+            except BaseException as error:
+                opened.set_exception(_named(error))
+                return
+            opened.set_result(None)
+            self._serve(free)
+        finally:
+            self.device.close()
+
+    def _serve(self, free: deque[Slot]) -> None:
+        """Launch batches as they come, at most one a slot; land them in the same order."""
+        flying: deque[_Flight] = deque()
+        job: _Job | None = None
+        try:
+            for job in self._coming(flying, free):
+                for start, count, bucket in _batches(len(job.rows), self.device.buckets):
+                    if not free:
+                        self._land(flying, free)
+                    self._launch(job, start, count, bucket, flying, free)
+                if not job.missing:
+                    job.future.set_result([])
+        except BaseException as error:
+            self._break_down(error, [*(flight.job for flight in flying), *([job] if job else [])])
+
+    def _coming(self, flying: deque[_Flight], free: deque[Slot]) -> Iterator[_Job]:
+        """Jobs in their order; while none waits, land what flies."""
+        while True:
+            try:
+                job = self._jobs.get_nowait() if flying else self._jobs.get()
+            except queue.Empty:
+                self._land(flying, free)
+                continue
+            if job is None:
+                break
+            if job.future.set_running_or_notify_cancel():
+                yield job
+        while flying:
+            self._land(flying, free)
+
+    def _launch(
+        self,
+        job: _Job,
+        start: int,
+        count: int,
+        bucket: int,
+        flying: deque[_Flight],
+        free: deque[Slot],
+    ) -> None:
+        slot = free.popleft()
+        slot.input[:count] = job.rows[start : start + count]
+        slot.input[count:bucket] = 0  # what fills up a batch must not be what came before
+        flying.append(_Flight(slot, job, count))
+        job.missing += count
+        self.device.launch(slot, bucket, job.outputs)
+
+    def _land(self, flying: deque[_Flight], free: deque[Slot]) -> None:
+        """Wait for the batch that was launched first and hand its rows over."""
+        flight = flying[0]
+        self.device.wait(flight.slot)
+        flying.popleft()
+        job = flight.job
+        job.results.append([flight.slot.outputs[n][: flight.rows].copy() for n in job.outputs])
+        free.append(flight.slot)
+        job.missing -= flight.rows
+        if sum(len(part[0]) for part in job.results) == len(job.rows):
+            columns = zip(*job.results, strict=True)
+            job.future.set_result([np.concatenate(parts) for parts in columns])
+
+    def _break_down(self, error: BaseException, jobs: Iterable[_Job]) -> None:
+        """After a fault nothing on the GPU can be trusted: every call fails, with the cause."""
+        named = _named(error)
+        with self._gate:
+            self._fault = named
+        waiting: list[_Job | None] = list(jobs)
+        while not self._jobs.empty():  # nothing is put any more: submit saw the fault
+            waiting.append(self._jobs.get_nowait())
+        for job in waiting:
+            if job is not None and not job.future.done():
+                job.future.set_exception(named)
+
+
+def _batches(rows: int, buckets: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Cut rows into batches: start, rows, and the smallest bucket that holds them.
+
+    Example:
+        >>> list(_batches(70, (1, 8, 32)))
+        [(0, 32, 32), (32, 32, 32), (64, 6, 8)]
+    """
+    for start in range(0, rows, buckets[-1]):
+        count = min(rows - start, buckets[-1])
+        yield start, count, next(bucket for bucket in buckets if bucket >= count)
+
+
+def _named(error: BaseException) -> BaseException:
+    """An error of edgeflow's own, whatever the device raised."""
+    if isinstance(error, EdgeflowError):
+        return error
+    named = BackendError(f"the GPU failed: {' '.join(str(error).split()) or type(error).__name__}")
+    named.__cause__ = error
+    return named

@@ -1,0 +1,168 @@
+"""The folder of engines: stale, foreign, damaged and unproven ones are named and never loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+
+import pytest
+
+from edgeflow_runtime.engines.record import COMPILE_CHECK, EngineKey, EngineRecord, Proof
+from edgeflow_runtime.engines.store import EngineStore
+from edgeflow_runtime.errors import EngineError, StorageError
+
+KEY = EngineKey(
+    backend="tensorrt",
+    graph="flow",
+    onnx="ab" * 32,
+    version="10.3.0",
+    build=26,
+    gpu="Orin",
+    compute_capability="8.7",
+    driver="12.6",
+    l4t="36.4.3",
+)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return EngineStore(tmp_path / "fan_id_00.edgeflow")
+
+
+def keep(store, content=b"engine", key=KEY, proof=None):
+    sha256 = hashlib.sha256(content).hexdigest()
+    record = EngineRecord(
+        record_version=1,
+        key=key,
+        buckets=(1, 16),
+        precision="fp32",
+        layers={"FLOAT": 3},
+        workspace=1 << 29,
+        seconds=1.5,
+        file=store.name_for(key, sha256),
+        sha256=sha256,
+        proof=proof or Proof(16, (1, 16), 1e-6, 1e-4),
+    )
+    with store.building():
+        candidate = store.folder / ".flow-tensorrt.building"
+        candidate.write_bytes(content)
+        store.keep(record, candidate)
+    return record
+
+
+def test_what_was_kept_is_loaded(store):
+    record = keep(store)
+    assert store.load(KEY) == (record, b"engine")
+    assert not list(store.folder.glob("*.building"))
+
+
+def test_nothing_was_ever_built(store):
+    assert store.load(KEY) is None
+
+
+def test_a_new_engine_replaces_the_old_file_of_its_kind_only(store):
+    keep(store, b"old")
+    keep(store, b"rtx", dataclasses.replace(KEY, backend="tensorrt-rtx"))
+    keep(store, b"audio", dataclasses.replace(KEY, graph="audio"))
+    keep(store, b"new")
+    assert store.load(KEY)[1] == b"new"
+    assert sorted(p.read_bytes() for p in store.folder.glob("*.engine")) == [
+        b"audio",
+        b"new",
+        b"rtx",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("onnx", "cd" * 32, "another export"),
+        ("version", "10.16.1", "TensorRT 10.3.0, here is 10.16.1"),
+        ("build", 30, "build 26, here is 30"),
+        ("gpu", "Thor", "the GPU Orin, here is Thor"),
+        ("compute_capability", "11.0", "compute capability 8.7, here is 11.0"),
+        ("driver", "13.2", "CUDA 12.6, here is 13.2"),
+        ("l4t", None, "Jetson Linux 36.4.3, here is none"),
+    ],
+)
+def test_stale_and_foreign_engines_are_named(store, field, value, said):
+    record = keep(store)
+    with pytest.raises(EngineError) as caught:
+        store.load(dataclasses.replace(KEY, **{field: value}))
+    assert record.file in str(caught.value)
+    assert said in str(caught.value)
+    assert "run edgeflow build" in str(caught.value)
+
+
+def test_damage_is_found_before_anything_is_run(store):
+    record = keep(store)
+    (store.folder / record.file).write_bytes(b"enginf")
+    with pytest.raises(EngineError, match="damaged: its hash differs"):
+        store.load(KEY)
+    (store.folder / record.file).unlink()
+    with pytest.raises(EngineError, match="cannot be read"):
+        store.load(KEY)
+
+
+def test_an_engine_that_never_ran_is_not_loaded(store):
+    record = keep(store)
+    path = store.folder / "flow-tensorrt.json"
+    path.write_text(json.dumps(dataclasses.replace(record, proof=None).to_dict()))
+    with pytest.raises(EngineError, match=COMPILE_CHECK):
+        store.load(KEY)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "version None"),
+        ('{"record_version": 2}', "version 2, this edgeflow reads 1"),
+        ('{"record_version": 1}', "missing key"),
+    ],
+)
+def test_a_damaged_record_is_one_line(store, text, said):
+    keep(store)
+    (store.folder / "flow-tensorrt.json").write_text(text)
+    with pytest.raises(EngineError, match=said):
+        store.load(KEY)
+
+
+def _hold(path, held, done):
+    with EngineStore(path).building():
+        held.set()
+        done.wait(20)
+
+
+def test_two_processes_do_not_build_at_once(store):
+    spawn = multiprocessing.get_context("spawn")
+    held, done = spawn.Event(), spawn.Event()
+    other = spawn.Process(target=_hold, args=(store.bundle, held, done))
+    other.start()
+    try:
+        assert held.wait(20)
+        with pytest.raises(EngineError, match=f"process {other.pid} is building"), store.building():
+            pass
+    finally:
+        done.set()
+        other.join()
+    with store.building():
+        pass
+
+
+def test_what_a_killed_build_left_is_swept(store):
+    keep(store)
+    left = store.folder / ".flow-tensorrt.building"
+    left.write_bytes(b"half")
+    with store.building():
+        assert not left.exists()
+    assert store.load(KEY) is not None
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "fan.engines").write_text("a file")
+    store = EngineStore(tmp_path / "fan.edgeflow")
+    with pytest.raises(StorageError, match="cannot be written"), store.building():
+        pass
