@@ -24,18 +24,25 @@ COMMANDS = {
         "Print AUC and pAUC per machine beside the one-second baseline.",
     ),
     "export": ("edgeflow_export.cli:export", "Export a run as a bundle for the board."),
-    "inspect": ("edgeflow_runtime.cli:inspect", "Show what a bundle holds, its hashes checked."),
+    "inspect": (
+        "edgeflow_runtime.cli.bundles:inspect",
+        "Show what a bundle holds, its hashes checked.",
+    ),
     "verify": (
-        "edgeflow_runtime.cli:verify",
+        "edgeflow_runtime.cli.bundles:verify",
         "Check a bundle's hashes and replay its golden recording here.",
     ),
     "build": (
-        "edgeflow_runtime.cli:build",
+        "edgeflow_runtime.cli.engines:build",
         "Build a bundle's engine on this board and prove it there.",
     ),
     "score": (
-        "edgeflow_runtime.cli:score",
+        "edgeflow_runtime.cli.score:score",
         "Score clips with a bundle: normal, anomalous or unknown.",
+    ),
+    "doctor": (
+        "edgeflow_runtime.cli.engines:doctor",
+        "Say what this board is, what it lacks, and what mends that.",
     ),
 }
 """Where each command lives, and its one line of help, kept here so that help imports nothing."""

@@ -7,12 +7,13 @@ import hashlib
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save
 
 from edgeflow_runtime.bundle import (
+    AUDIO,
     DIGEST,
     FLOW,
     FRONTEND,
@@ -23,7 +24,7 @@ from edgeflow_runtime.bundle import (
 from edgeflow_runtime.manifest import Manifest
 from edgeflow_runtime.storage import atomic_file
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time stamp of every member: equal content makes equal files."""
@@ -35,6 +36,7 @@ def write_bundle(
     onnx: bytes,
     frontend: dict[str, Array],
     golden: dict[str, Array],
+    audio_onnx: bytes | None = None,
 ) -> None:
     """Write ``path``, whole or not at all; ``manifest.members`` is filled in here.
 
@@ -42,6 +44,8 @@ def write_bundle(
         StorageError: the disk refuses the write.
     """
     members = {FLOW: onnx, FRONTEND: save(frontend), GOLDEN: save(golden)}
+    if audio_onnx is not None:
+        members[AUDIO] = audio_onnx
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in members.items()}
     document = dataclasses.replace(manifest, members=hashes).to_dict()
     document[DIGEST] = canonical_digest(document)

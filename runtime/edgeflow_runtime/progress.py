@@ -88,9 +88,13 @@ class BuildProgress:
             self._said = now
             print(line, file=sys.stderr, flush=True)
 
+    def clear(self) -> None:
+        """Make room on the terminal for a line of something else."""
+        if self._live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
     def __enter__(self) -> BuildProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        self.clear()

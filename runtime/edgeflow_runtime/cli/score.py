@@ -1,4 +1,4 @@
-"""The board's commands: score, build, inspect, verify, doctor."""
+"""The command that scores clips."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeflow_runtime.options import FiniteFloat
-from edgeflow_runtime.progress import BuildProgress
 
 if TYPE_CHECKING:
     from edgeflow_runtime.bundle import Bundle
-    from edgeflow_runtime.engines.record import EngineRecord
     from edgeflow_runtime.scoring import ClipScore, Scorer
 
 EXIT_NORMAL, EXIT_ANOMALY, EXIT_FAULT = 0, 1, 2
@@ -219,122 +217,3 @@ def _table_printer() -> Callable[[ClipScore], None]:
         click.echo(f"{verdict}{found:>9}{result.threshold:>11.4f}{length:>9}  {result.file}")
 
     return write
-
-
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="The whole manifest as JSON.")
-def inspect(bundle: Path, as_json: bool) -> None:
-    """Show what a bundle holds, its hashes checked."""
-    from edgeflow_runtime.bundle import Bundle
-
-    found = Bundle.load(bundle)
-    manifest = found.manifest
-    if as_json:
-        click.echo(json.dumps(manifest.to_dict(), indent=2))
-        return
-    spec, limit, past = manifest.features.logmel, manifest.threshold, manifest.training
-    listens = (
-        f"{spec.rate_hz} Hz, frame {spec.frame}, hop {spec.hop}, {spec.bands} bands "
-        f"({spec.filterbank})"
-        if spec
-        else f"log-Mel arrays of {manifest.features.bands} bands, made elsewhere"
-    )
-    outliers = "" if past.outlier_ceiling is None else (
-        f", against {past.outlier_clips} clips of others below c = {past.outlier_ceiling:.4f}"
-    )  # fmt: skip
-    rows = {
-        "monitor": manifest.monitor.name,
-        "format": f"{manifest.format_version}, {bundle.stat().st_size / 1e6:.1f} MB",
-        "listens to": listens,
-        "window": f"{manifest.window.frames} frames, one every {manifest.window.hop}",
-        "flow": f"{past.model}, {manifest.precision}, {len(found.onnx) / 1e6:.1f} MB of ONNX",
-        "trained": f"{past.loss}, {past.epochs} epochs, {past.target_clips} clips{outliers}",
-        "threshold": f"{limit.value:.4f} {manifest.score_unit}",
-        "set from": f"{limit.heldout_clips} held-out clips of {limit.clip_seconds:.1f} s for "
-        f"{limit.false_alarm_probability:.2%} false alarms",
-        "made with": ", ".join(f"{k} {v}" for k, v in sorted(past.versions.items())),
-    }
-    for name, text in rows.items():
-        click.echo(f"{name:<12}{text}")
-
-
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
-def verify(bundle: Path) -> None:
-    """Check a bundle's hashes and replay its golden recording here."""
-    from edgeflow_runtime.backend import OnnxRuntimeBackend
-    from edgeflow_runtime.bundle import Bundle
-    from edgeflow_runtime.errors import BackendError
-    from edgeflow_runtime.golden import replay
-
-    found = Bundle.load(bundle)
-    backend = OnnxRuntimeBackend(found.onnx)
-    click.echo("hashes      all match")
-    result = replay(found, backend)
-    if found.manifest.features.logmel:
-        click.echo(
-            f"log-Mel     within {result.logmel_db:.1e} dB of the record "
-            f"(allowed {result.logmel_allowed_db:.0e})"
-        )
-    click.echo(
-        f"NLL         within {result.nll:.1e} nats/dim over {result.windows} windows "
-        f"(allowed {result.nll_allowed:.0e}), {backend.name} on {backend.device}"
-    )
-    if not result.passed:
-        raise BackendError(f"'{bundle}' does not give its golden scores on this machine")
-    click.echo("verified")
-
-
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--batch", "buckets", type=click.IntRange(1, 4096), multiple=True,
-    help="A batch size, of windows or of clips; give several.  [default: 1, 16, 64; clips 1, 4]",
-)  # fmt: skip
-@click.option(
-    "--workspace", type=click.IntRange(16, 65536), default=512, show_default=True,
-    help="Megabytes that TensorRT may use while it builds.",
-)  # fmt: skip
-@click.option(
-    "--backend", type=click.Choice(["tensorrt", "tensorrt-rtx"]), default="tensorrt",
-    show_default=True, help="Which library builds.",
-)  # fmt: skip
-@click.option("--audio-in", is_flag=True, help="Build the graph that starts at the samples.")
-def build(
-    bundle: Path, buckets: tuple[int, ...], workspace: int, backend: str, audio_in: bool
-) -> None:
-    """Build a bundle's engine on this board and prove it there.
-
-    Each batch size becomes an optimisation profile. The engine counts only once it has replayed the
-    golden recording on this board's GPU within the bundle's tolerance; until then the one before
-    stays. Without a GPU, tensorrt-rtx compiles the graph for others: a check, no engine to run.
-    """
-    from edgeflow_runtime.engines.build import BuildOrder, build_engine
-
-    order = BuildOrder("audio" if audio_in else "flow", backend, buckets, workspace * 2**20)
-    with BuildProgress() as progress:
-        record = build_engine(bundle, order, progress.show)
-    for name, text in _engine_rows(bundle, record).items():
-        click.echo(f"{name:<12}{text}")
-
-
-def _engine_rows(bundle: Path, record: EngineRecord) -> dict[str, str]:
-    """What was built, for people."""
-    key, proof = record.key, record.proof
-    layers = ", ".join(f"{n} {name.lower()}" for name, n in sorted(record.layers.items()))
-    ran = (
-        f"within {proof.nll:.1e} nats/dim of the golden recording (allowed {proof.allowed:.0e})"
-        if proof
-        else "never: there is no GPU here"
-    )
-    build = f" build {key.build}" if key.build else ""
-    return {
-        "what": f"{record.label}: {bundle.with_suffix('.engines') / record.file}",
-        "graph": f"{key.graph}, {record.precision}; parsed layers: {layers}",
-        "for": f"{key.gpu or 'GPUs'} of compute capability {key.compute_capability}, "
-        f"{key.backend} {key.version}{build}",
-        "batches": ", ".join(map(str, record.buckets)),
-        "built in": f"{record.seconds:.1f} s",
-        "ran": ran,
-    }

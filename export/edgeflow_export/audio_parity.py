@@ -1,0 +1,218 @@
+"""Whether the graph that starts at the samples gives the score of log-Mel and flow in two steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeflow_export.audio_onnx import AUDIO_OUTPUTS
+from edgeflow_runtime.backend import Backend
+from edgeflow_runtime.errors import BackendError, ExportError, ParityError
+from edgeflow_runtime.logmel import LogMel
+from edgeflow_runtime.manifest import AudioGraph
+from edgeflow_runtime.pcm import encode
+from edgeflow_runtime.windows import WindowSpec
+
+Array = npt.NDArray[np.float32]
+
+MAX_AUDIO_DIFFERENCE = 1e-3
+"""Nats per dimension between the two paths; export refuses above it."""
+
+MAX_BATCH_DIFFERENCE = 1e-5
+"""Nats per dimension that a clip's place in the batch, and its neighbours, may change."""
+
+AudioModel = Callable[[npt.NDArray[Any]], dict[str, Array]]
+"""Runs the audio graph on one batch: its input to its outputs by name."""
+
+
+@dataclass(frozen=True)
+class TwoSteps:
+    """Log-Mel on the CPU, then the flow's own graph: what the audio graph has to equal."""
+
+    logmel: LogMel
+    """The features."""
+    mean: Array
+    """(M,) float32 in dB."""
+    scale: Array
+    """(M,) float32 in dB."""
+    window: WindowSpec
+    """How frames become windows."""
+    flow: Backend
+    """Runs the flow's graph."""
+
+    def __call__(self, samples: Array) -> dict[str, Array]:
+        """(samples,) float32 to ``nll`` (W,), ``score`` () and ``nll_map`` (W, t, m)."""
+        standard = (self.logmel(samples) - self.mean) / self.scale
+        windows = self.window.views(standard)  # (W, T, M)
+        starts = range(0, len(windows), self.flow.batch)
+        parts = [windows[start : start + self.flow.batch].copy() for start in starts]
+        nll = np.concatenate([self.flow.nll(part) for part in parts])
+        nll_map = np.concatenate([self.flow.nll_map(part) for part in parts])
+        score = np.asarray(nll.mean(dtype=np.float64), np.float32)
+        return {"nll": nll, "score": score, "nll_map": nll_map}
+
+
+@dataclass(frozen=True)
+class AudioParity:
+    """How far the audio graph is from the two steps."""
+
+    clips: int
+    """Clips that were compared, in every bucket."""
+    worst: float
+    """Largest difference of a clip's score, of a window's NLL or of a cell of its map, in nats per
+    dimension."""
+    worst_clip: str
+    """The clip it was found in."""
+    bucket: int
+    """The batch size it was found at."""
+    moved: float
+    """Largest change of a clip's result with its place and neighbours, in nats per dimension."""
+
+
+class OnnxRuntimeAudio:
+    """Runs an audio graph in ONNX Runtime, on one thread of the CPU.
+
+    Raises:
+        BackendError: the graph cannot be loaded.
+    """
+
+    def __init__(self, onnx: bytes) -> None:
+        import onnxruntime
+
+        onnxruntime.set_default_logger_severity(3)
+        onnxruntime.disable_telemetry_events()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        try:
+            self._session = onnxruntime.InferenceSession(
+                onnx, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime raises classes of its own, RuntimeError and others
+            reason = " ".join(str(error).split())
+            raise BackendError(f"ONNX Runtime cannot load the audio graph: {reason}") from error
+        self._input = self._session.get_inputs()[0].name
+
+    def __call__(self, batch: npt.NDArray[Any]) -> dict[str, Array]:
+        """See :data:`AudioModel`."""
+        found = self._session.run(list(AUDIO_OUTPUTS), {self._input: batch})
+        return dict(zip(AUDIO_OUTPUTS, found, strict=True))
+
+
+def check_audio_parity(
+    audio: AudioModel,
+    steps: TwoSteps,
+    graph: AudioGraph,
+    clips: Mapping[str, Array],
+    *,
+    allowed: float = MAX_AUDIO_DIFFERENCE,
+) -> AudioParity:
+    """Compare ``audio`` with ``steps`` on every clip, in batches of each of the graph's buckets.
+
+    Every batch runs three times: as it is, and twice turned round with every other clip replaced by
+    noise, which may not change what is said of the others.
+
+    Args:
+        audio: runs the audio graph.
+        steps: the other path.
+        graph: samples in a clip, encoding and buckets; where it is ``int16``, both paths are fed
+            the same quantised samples.
+        clips: float32 samples by clip name, cropped here.
+        allowed: nats per dimension. An int8 flow wants more of it: a millionth of a decibel tips an
+            activation into its next step, so single windows move where scores hardly do.
+
+    Raises:
+        ExportError: a clip is shorter than the graph's, or there is none.
+        ParityError: a result is more than ``allowed`` off, or changes by more than 1e-5 with its
+            place; the worst clip is named.
+    """
+    sounds = {name: _heard(name, samples, graph) for name, samples in clips.items()}
+    if not sounds:
+        raise ExportError("there is no clip to compare the audio graph on")
+    expected = {name: steps(sound) for name, sound in sounds.items()}
+    apart: list[tuple[float, str, int]] = []
+    moved: list[tuple[float, str, int]] = []
+    for bucket in graph.buckets:
+        for names in _batches(list(sounds), bucket):
+            batch = encode(np.stack([sounds[name] for name in names]), graph.encoding)
+            found = _by_clip(audio(batch), bucket)
+            for name, result in zip(names, found, strict=True):
+                apart.append((_difference(result, expected[name]), name, bucket))
+            moved += [
+                (_difference(result, found[row]), names[row], bucket)
+                for row, result in _elsewhere(audio, batch, graph.encoding)
+            ]
+    _refuse(max(apart), allowed, "differs from log-Mel and flow in two steps")
+    _refuse(max(moved), MAX_BATCH_DIFFERENCE, "changes with a clip's place and neighbours")
+    return AudioParity(len(sounds), *max(apart), moved=max(moved)[0])
+
+
+def _heard(name: str, samples: Array, graph: AudioGraph) -> Array:
+    """What the graph hears of a clip, (graph.samples,) float32."""
+    if len(samples) < graph.samples:
+        raise ExportError(
+            f"'{name}' has {len(samples)} samples; the audio graph takes {graph.samples}"
+        )
+    cropped = np.ascontiguousarray(samples[: graph.samples], np.float32)
+    if graph.encoding == "float32":
+        return cropped
+    whole = encode(cropped, "int16").view("<i2")[:, 0]
+    exact: Array = whole.astype(np.float32) / np.float32(32768)
+    return exact
+
+
+def _batches(names: list[str], bucket: int) -> Iterator[list[str]]:
+    """All names, ``bucket`` at a time; the last batch is filled up from the start."""
+    for start in range(0, len(names), bucket):
+        yield [names[(start + row) % len(names)] for row in range(bucket)]
+
+
+def _elsewhere(
+    audio: AudioModel, batch: npt.NDArray[Any], encoding: str
+) -> Iterator[tuple[int, dict[str, Array]]]:
+    """Each row of ``batch`` with its result at another place, between strangers."""
+    size = len(batch)
+    noise = np.random.default_rng(0).uniform(-1, 1, batch.shape[:2]).astype(np.float32)
+    strangers = encode(noise, encoding)
+    for first in (0, 1):
+        mixed = batch[::-1].copy()
+        mixed[first::2] = strangers[first::2]
+        found = _by_clip(audio(mixed), size)
+        yield from ((size - 1 - place, found[place]) for place in range(1 - first, size, 2))
+
+
+def _by_clip(found: dict[str, Array], bucket: int) -> list[dict[str, Array]]:
+    """A batch's outputs, clip by clip."""
+    for name in AUDIO_OUTPUTS:
+        if name not in found or len(found[name]) != bucket:
+            have = f"of shape {found[name].shape}" if name in found else "missing"
+            raise ParityError(f"the audio graph's {name!r} is {have} for {bucket} clips")
+    return [{name: found[name][row] for name in AUDIO_OUTPUTS} for row in range(bucket)]
+
+
+def _difference(found: dict[str, Array], expected: dict[str, Array]) -> float:
+    """The largest difference of any output; what is not a number is infinitely far off."""
+    worst = 0.0
+    for name in AUDIO_OUTPUTS:
+        if found[name].shape != expected[name].shape:
+            raise ParityError(
+                f"the audio graph's {name!r} has shape {found[name].shape} for a clip, not "
+                f"{expected[name].shape}"
+            )
+        with np.errstate(invalid="ignore"):  # two infinities differ by NaN
+            gap = np.abs(found[name] - expected[name])
+        worst = max(worst, float(np.where(np.isnan(gap), np.inf, gap).max()))
+    return worst
+
+
+def _refuse(worst: tuple[float, str, int], allowed: float, what: str) -> None:
+    difference, name, bucket = worst
+    if difference > allowed:
+        raise ParityError(
+            f"the audio graph's result {what} by {difference:.2e} nats/dim on '{name}' in a batch "
+            f"of {bucket}; at most {allowed:.0e} is allowed"
+        )

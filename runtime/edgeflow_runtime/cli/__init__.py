@@ -1,0 +1,1 @@
+"""The board's commands; each module imports what it needs only when its command runs."""

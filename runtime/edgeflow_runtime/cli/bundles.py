@@ -1,0 +1,73 @@
+"""The commands that look at a bundle: inspect, verify."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The whole manifest as JSON.")
+def inspect(bundle: Path, as_json: bool) -> None:
+    """Show what a bundle holds, its hashes checked."""
+    from edgeflow_runtime.bundle import Bundle
+
+    found = Bundle.load(bundle)
+    manifest = found.manifest
+    if as_json:
+        click.echo(json.dumps(manifest.to_dict(), indent=2))
+        return
+    spec, limit, past = manifest.features.logmel, manifest.threshold, manifest.training
+    listens = (
+        f"{spec.rate_hz} Hz, frame {spec.frame}, hop {spec.hop}, {spec.bands} bands "
+        f"({spec.filterbank})"
+        if spec
+        else f"log-Mel arrays of {manifest.features.bands} bands, made elsewhere"
+    )
+    outliers = "" if past.outlier_ceiling is None else (
+        f", against {past.outlier_clips} clips of others below c = {past.outlier_ceiling:.4f}"
+    )  # fmt: skip
+    rows = {
+        "monitor": manifest.monitor.name,
+        "format": f"{manifest.format_version}, {bundle.stat().st_size / 1e6:.1f} MB",
+        "listens to": listens,
+        "window": f"{manifest.window.frames} frames, one every {manifest.window.hop}",
+        "flow": f"{past.model}, {manifest.precision}, {len(found.onnx) / 1e6:.1f} MB of ONNX",
+        "trained": f"{past.loss}, {past.epochs} epochs, {past.target_clips} clips{outliers}",
+        "threshold": f"{limit.value:.4f} {manifest.score_unit}",
+        "set from": f"{limit.heldout_clips} held-out clips of {limit.clip_seconds:.1f} s for "
+        f"{limit.false_alarm_probability:.2%} false alarms",
+        "made with": ", ".join(f"{k} {v}" for k, v in sorted(past.versions.items())),
+    }
+    for name, text in rows.items():
+        click.echo(f"{name:<12}{text}")
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+def verify(bundle: Path) -> None:
+    """Check a bundle's hashes and replay its golden recording here."""
+    from edgeflow_runtime.backend import OnnxRuntimeBackend
+    from edgeflow_runtime.bundle import Bundle
+    from edgeflow_runtime.errors import BackendError
+    from edgeflow_runtime.golden import replay
+
+    found = Bundle.load(bundle)
+    backend = OnnxRuntimeBackend(found.onnx)
+    click.echo("hashes      all match")
+    result = replay(found, backend)
+    if found.manifest.features.logmel:
+        click.echo(
+            f"log-Mel     within {result.logmel_db:.1e} dB of the record "
+            f"(allowed {result.logmel_allowed_db:.0e})"
+        )
+    click.echo(
+        f"NLL         within {result.nll:.1e} nats/dim over {result.windows} windows "
+        f"(allowed {result.nll_allowed:.0e}), {backend.name} on {backend.device}"
+    )
+    if not result.passed:
+        raise BackendError(f"'{bundle}' does not give its golden scores on this machine")
+    click.echo("verified")

@@ -1,0 +1,168 @@
+"""Scoring through the GPU worker, a fake device running the real graph; choosing a backend."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import edgeflow_runtime.choice as choice
+from edgeflow.cli import cli
+from edgeflow_runtime.backend import OnnxRuntimeBackend
+from edgeflow_runtime.bundle import Bundle
+from edgeflow_runtime.choice import open_backend
+from edgeflow_runtime.engines.backend import TensorRtBackend
+from edgeflow_runtime.engines.proof import prove
+from edgeflow_runtime.errors import BackendError, ConfigError, DeviceError, EngineError
+from edgeflow_runtime.scoring import Scorer
+
+
+@pytest.fixture
+def bundle(bundle_path):
+    return Bundle.load(bundle_path)
+
+
+@pytest.fixture
+def gpu(fake_gpu, bundle):
+    """A fake GPU that runs the bundle's graph."""
+    cpu = OnnxRuntimeBackend(bundle.onnx, workers=1)
+    window = (bundle.manifest.window.frames, bundle.manifest.features.bands)
+    return fake_gpu(
+        lambda rows: {"nll": cpu.nll(rows), "nll_map": cpu.nll_map(rows)},
+        window,
+        buckets=(1, 7, 16),
+        outputs={"nll": (), "nll_map": window},
+    )
+
+
+@pytest.fixture
+def backend(gpu):
+    backend = TensorRtBackend("tensorrt", gpu)
+    yield backend
+    backend.close()
+
+
+def test_clips_score_as_on_the_cpu_and_say_what_ran(bundle, backend, sounds):
+    clips = sorted((sounds / "fan" / "test").glob("*.wav"))
+    with Scorer(bundle, OnnxRuntimeBackend(bundle.onnx)) as scorer:
+        expected = list(scorer.score_files(clips, maps=True))
+    with Scorer(bundle, backend) as scorer:
+        found = list(scorer.score_files(clips, maps=True))
+    assert [r.file for r in found] == [r.file for r in expected] == [str(c) for c in clips]
+    for one, other in zip(found, expected, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-6)
+        assert one.verdict == other.verdict
+        np.testing.assert_allclose(one.nll_map, other.nll_map, atol=1e-6)
+        assert (one.backend, one.device) == ("tensorrt", "fake GPU")
+
+
+def test_while_the_gpu_works_the_next_batches_are_made_ready(bundle, backend, gpu, sounds):
+    clips = sorted((sounds / "fan").rglob("*.wav")) * 5
+    with Scorer(bundle, backend) as scorer:
+        assert len(list(scorer.score_files(clips))) == len(clips)
+    assert gpu.most_flying == 2
+    assert len(gpu.slots) == 2
+
+
+def test_the_proof_runs_every_batch_size(bundle, backend, gpu):
+    proof = prove(bundle, "flow", backend, gpu.buckets)
+    assert proof.nll < 1e-5
+    assert set(gpu.batches) == set(gpu.buckets)
+
+
+@pytest.mark.parametrize("damage", [1e-3, np.nan])
+def test_an_engine_wrong_in_one_batch_size_is_not_used(bundle, backend, gpu, damage):
+    right = gpu.graph
+
+    def wrong_in_sixteens(rows):
+        found = right(rows)
+        if len(rows) == 16:
+            found["nll"] = found["nll"] + np.where(np.arange(16) == 13, damage, 0)
+        return found
+
+    gpu.graph = wrong_in_sixteens
+    with pytest.raises(EngineError, match=r"in batches of 16 the new engine is .* not used"):
+        prove(bundle, "flow", backend, gpu.buckets)
+
+
+def test_no_rows_are_no_batch(backend):
+    with pytest.raises(BackendError, match="nothing to run"):
+        backend.nll(np.empty((0, 4, 128), np.float32))
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    def refuse(*_):
+        raise DeviceError("there is no NVIDIA driver here")
+
+    monkeypatch.setattr(choice, "probe_gpu", refuse)
+
+
+def test_auto_takes_the_cpu_in_silence_where_nothing_was_ever_built(bundle):
+    said = []
+    assert open_backend(bundle, warn=said.append).name == "onnxruntime"
+    assert said == []
+
+
+def test_requiring_a_gpu_refuses_the_cpu(bundle, no_gpu):
+    with pytest.raises(DeviceError, match="no NVIDIA driver"):
+        open_backend(bundle, require_gpu=True)
+    with pytest.raises(ConfigError, match="exclude"):
+        open_backend(bundle, "onnxruntime", require_gpu=True)
+
+
+def test_requiring_a_gpu_asks_for_an_engine(bundle, monkeypatch):
+    monkeypatch.setattr(choice, "probe_gpu", lambda: None)
+    with pytest.raises(DeviceError, match=r"no engine .* run edgeflow build"):
+        open_backend(bundle, require_gpu=True)
+
+
+def test_an_unknown_backend_is_named(bundle):
+    with pytest.raises(ConfigError, match="no backend 'gpu': choose one of auto"):
+        open_backend(bundle, "gpu")
+
+
+@pytest.fixture
+def with_record(bundle_path, tmp_path):
+    """A copy of the bundle with a proven record beside it, of an engine built elsewhere."""
+    from edgeflow_runtime.engines.record import EngineKey, EngineRecord, Proof
+    from edgeflow_runtime.engines.store import EngineStore
+
+    path = shutil.copy(bundle_path, tmp_path / "fan.edgeflow")
+    key = EngineKey("tensorrt", "flow", "ab", "10.3.0", 26, "Orin", "8.7", "12.6", "36.4.3")
+    record = EngineRecord(
+        1, key, (1, 16), "fp32", {"FLOAT": 1}, 1 << 29, 1.0, "x.engine", "cd",
+        Proof(3, (1, 16), 1e-6, 1e-4),
+    )  # fmt: skip
+    store = EngineStore(path)
+    store.folder.mkdir()
+    (store.folder / "flow-tensorrt.json").write_text(json.dumps(record.to_dict()))
+    return path
+
+
+def test_an_engine_that_cannot_be_used_is_said_and_the_cpu_scores(with_record, sounds):
+    clip = next((sounds / "fan" / "test").glob("*_id_00_*.wav"))
+    result = CliRunner().invoke(cli, ["score", str(with_record), str(clip), "--json"])
+    assert "scoring on the CPU: " in result.stderr
+    assert json.loads(result.stdout)["backend"] == "onnxruntime"
+    refused = CliRunner().invoke(cli, ["score", str(with_record), str(clip), "--require-gpu"])
+    assert refused.exit_code == 2
+    assert refused.stdout == ""
+
+
+def test_a_damaged_record_does_not_stop_the_cpu(with_record, sounds):
+    (with_record.with_suffix(".engines") / "flow-tensorrt.json").write_text("{")
+    said = []
+    backend = open_backend(Bundle.load(with_record), warn=said.append)
+    assert backend.name == "onnxruntime"
+    assert "cannot be read" in said[0]
+
+
+def test_a_bundle_without_an_audio_graph_says_how_to_get_one(bundle_path, sounds):
+    clip = next((sounds / "fan" / "test").glob("*_id_00_*.wav"))
+    result = CliRunner().invoke(cli, ["score", str(bundle_path), str(clip), "--audio-in"])
+    assert result.exit_code == 2
+    assert "export it with --audio-in" in result.stderr
