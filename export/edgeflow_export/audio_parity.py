@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edgeflow_export.audio_onnx import AUDIO_OUTPUTS
 from edgeflow_runtime.backend import Backend
-from edgeflow_runtime.errors import BackendError, ExportError, ParityError
+from edgeflow_runtime.errors import ExportError, ParityError
 from edgeflow_runtime.logmel import LogMel
 from edgeflow_runtime.manifest import AudioGraph
 from edgeflow_runtime.pcm import encode
@@ -26,7 +26,8 @@ MAX_BATCH_DIFFERENCE = 1e-5
 """Nats per dimension that a clip's place in the batch, and its neighbours, may change."""
 
 AudioModel = Callable[[npt.NDArray[Any]], dict[str, Array]]
-"""Runs the audio graph on one batch: its input to its outputs by name."""
+"""Runs the audio graph on one batch: its input to its outputs by name, as
+:meth:`~edgeflow_runtime.backend.OnnxRuntimeBackend.outputs` does."""
 
 
 @dataclass(frozen=True)
@@ -71,36 +72,6 @@ class AudioParity:
     """The batch size it was found at."""
     moved: float
     """Largest change of a clip's result with its place and neighbours, in nats per dimension."""
-
-
-class OnnxRuntimeAudio:
-    """Runs an audio graph in ONNX Runtime, on one thread of the CPU.
-
-    Raises:
-        BackendError: the graph cannot be loaded.
-    """
-
-    def __init__(self, onnx: bytes) -> None:
-        import onnxruntime
-
-        onnxruntime.set_default_logger_severity(3)
-        onnxruntime.disable_telemetry_events()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        try:
-            self._session = onnxruntime.InferenceSession(
-                onnx, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime raises classes of its own, RuntimeError and others
-            reason = " ".join(str(error).split())
-            raise BackendError(f"ONNX Runtime cannot load the audio graph: {reason}") from error
-        self._input = self._session.get_inputs()[0].name
-
-    def __call__(self, batch: npt.NDArray[Any]) -> dict[str, Array]:
-        """See :data:`AudioModel`."""
-        found = self._session.run(list(AUDIO_OUTPUTS), {self._input: batch})
-        return dict(zip(AUDIO_OUTPUTS, found, strict=True))
 
 
 def check_audio_parity(

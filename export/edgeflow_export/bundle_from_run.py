@@ -12,19 +12,22 @@ import onnx
 import onnxruntime
 
 from edgeflow.training.run import TrainedRun
+from edgeflow_export.audio_from_run import AudioPart, audio_from_run
 from edgeflow_export.bundle_writer import write_bundle
-from edgeflow_export.onnx_from_flow import onnx_from_flow
+from edgeflow_export.gate import ClipWindows
+from edgeflow_export.onnx_from_flow import keep_metadata, model_from_flow
 from edgeflow_export.parity import MAX_DIFFERENCE, Parity, check_parity
+from edgeflow_export.precision import give_precision
+from edgeflow_export.precision_search import Found
+from edgeflow_export.run_clips import RunClips, evenly
 from edgeflow_export.threshold import threshold_from_scores
-from edgeflow_runtime.audio import read_sound
 from edgeflow_runtime.backend import OnnxRuntimeBackend, nll_of
-from edgeflow_runtime.clips import ClipReader
-from edgeflow_runtime.errors import ExportError
 from edgeflow_runtime.logmel import LogMel
 from edgeflow_runtime.manifest import (
     FORMAT_VERSION,
     SCORE_UNIT,
     Features,
+    Gate,
     Manifest,
     Threshold,
     Tolerances,
@@ -37,9 +40,26 @@ GOLDEN_SECONDS = 3.0
 """Length of the golden recording, if its window allows."""
 
 PARITY_CLIPS = 32
-"""Clips on which torch and the exported graph are compared."""
+"""Clips on which torch and the exported graph are compared, and on which int8 is calibrated."""
+
+GATE_CLIPS = 100
+"""Labelled test clips, normal and anomalous each, on which a precision is compared with float32."""
 
 LOGMEL_TOLERANCE_DB = 1e-3
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What may be chosen at export."""
+
+    data: Path | None = None
+    """The data set, where it has moved since training."""
+    false_alarm_probability: float = 0.01
+    """Share of normal clips that may lie above the threshold."""
+    precision: str = "fp32"
+    """``fp32``, ``fp16``, ``int8`` or ``auto``."""
+    audio_in: str | None = None
+    """``float32`` or ``int16`` to add a graph that starts at such samples."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +71,24 @@ class Exported:
     nodes: int
     """Nodes in its graph."""
     parity: Parity
-    """How near it is to the trained flow."""
+    """How near the float32 graph is to the trained flow."""
     threshold: Threshold
     """Where normal ends."""
+    precision: str
+    """Of the conditioners."""
+    wider: dict[str, str]
+    """Conditioners that stay wider, by number, and their precision."""
+    gate: Gate | None
+    """What the precision costs; ``None`` for float32."""
+    audio: AudioPart | None
+    """The graph that starts at the samples."""
 
 
 def bundle_from_run(
     run: TrainedRun,
     path: Path,
+    options: ExportOptions = ExportOptions(),
     *,
-    data: Path | None = None,
-    false_alarm_probability: float = 0.01,
     say: Callable[[str], None] = lambda _: None,
 ) -> Exported:
     """Export ``run`` as the bundle ``path``.
@@ -69,93 +96,85 @@ def bundle_from_run(
     Args:
         run: a finished run.
         path: where the bundle goes.
-        data: the data set, where it has moved since training.
-        false_alarm_probability: share of normal clips that may lie above the threshold.
+        options: what may be chosen.
         say: told what is going on.
 
     Raises:
         ExportError: the graph has a forbidden operator or another score, or clips are missing.
+        PrecisionError: the precision costs more than the gate allows.
         StorageError: the disk refuses the write.
     """
-    root = Path(data or run.record.config.data)
+    clips = RunClips(run, Path(options.data or run.record.config.data))
     say("folding and exporting")
-    graph = onnx_from_flow(run.flow)
-    backend = OnnxRuntimeBackend(graph)
+    model = model_from_flow(run.flow)
+    exact = OnnxRuntimeBackend(model.SerializeToString())
     say("comparing with the trained flow")
-    heldout, seconds = _read_clips(run, root, run.record.heldout)
-    learned, _ = _read_clips(run, root, run.record.learn)
+    heldout, seconds = clips.read(run.record.heldout)
+    learned, _ = clips.read(run.record.learn)
     compared = dict(list((heldout | learned).items())[:PARITY_CLIPS])
-    parity = check_parity(run.flow, backend, {k: _windows(run, v) for k, v in compared.items()})
+    parity = check_parity(run.flow, exact, {k: clips.windows(v) for k, v in compared.items()})
     say("setting the threshold")
     threshold = threshold_from_scores(
-        _scores(run, backend, heldout),
-        _scores(run, backend, learned),
-        false_alarm_probability,
+        _scores(clips, exact, heldout),
+        _scores(clips, exact, learned),
+        options.false_alarm_probability,
         seconds,
     )
-    golden = _golden(run, backend, root / run.record.heldout[0])
-    write_bundle(path, _manifest(run, threshold), graph, _frontend(run), golden)
-    nodes = len(onnx.load_from_string(graph).graph.node)
-    return Exported(path, nodes, parity, threshold)
+    found = _typed(clips, model, exact, heldout, learned, threshold.value, options, say)
+    audio = None
+    if options.audio_in:
+        say("joining log-Mel and flow in one graph, and comparing it with the two")
+        audio = audio_from_run(clips, model, found, options.audio_in, seconds)
+    keep_metadata(found.model)
+    graph = found.model.SerializeToString()
+    golden = _golden(clips, OnnxRuntimeBackend(graph), run.record.heldout[0])
+    golden |= audio.golden if audio else {}
+    manifest = _manifest(run, threshold, found, audio)
+    onnx_audio = audio.onnx if audio else None
+    write_bundle(path, manifest, graph, _frontend(run), golden, onnx_audio)
+    nodes = len(found.model.graph.node)
+    return Exported(path, nodes, parity, threshold, found.precision, found.wider, found.gate, audio)
 
 
-def _reader(run: TrainedRun) -> ClipReader:
-    config = run.record.config
-    logmel = None if run.record.arrays else LogMel(config.logmel)
-    rate = run.record.min_rate_hz
-    return ClipReader(len(run.mean), logmel, rate, config.channel, allow_clipped=True)
-
-
-def _read_clips(
-    run: TrainedRun, root: Path, names: tuple[str, ...]
-) -> tuple[dict[str, Array], float]:
-    """Log-Mel (frames, bands) by name, and the median length in seconds (0 for arrays)."""
-    reader, found, lengths = _reader(run), {}, []
-    for name in names:
-        if not (root / name).exists():
-            raise ExportError(
-                f"'{root / name}', which the run was trained on, is missing: name the data set's "
-                "place with --data"
-            )
-        found[name], seconds = reader.read(root / name)
-        lengths.append(0.0 if np.isnan(seconds) else seconds)
-    return found, float(np.median(lengths))
-
-
-def _standardised(run: TrainedRun, logmel: Array) -> Array:
-    standard: Array = (logmel - run.mean) / run.scale
-    return standard
-
-
-def _windows(run: TrainedRun, logmel: Array) -> Array:
-    return run.record.config.settings.window.views(_standardised(run, logmel))
-
-
-def _window_scores(run: TrainedRun, backend: OnnxRuntimeBackend, logmel: Array) -> Array:
-    return nll_of(backend, _windows(run, logmel))
+def _typed(
+    clips: RunClips,
+    model: onnx.ModelProto,
+    exact: OnnxRuntimeBackend,
+    heldout: dict[str, Array],
+    learned: dict[str, Array],
+    threshold: float,
+    options: ExportOptions,
+    say: Callable[[str], None],
+) -> Found:
+    """The graph in the precision asked for, compared on clips that the flow did not learn from."""
+    tests = [ClipWindows(clips.windows(logmel), anomalous=False) for logmel in heldout.values()]
+    if options.precision != "fp32":
+        for names, anomalous in zip(clips.tests(GATE_CLIPS), (False, True), strict=True):
+            if names:
+                read, _ = clips.read(names)
+                tests += [ClipWindows(clips.windows(v), anomalous) for v in read.values()]
+    calibration = [clips.windows(learned[n]) for n in evenly(list(learned), PARITY_CLIPS)]
+    return give_precision(model, options.precision, exact, calibration, tests, threshold, say)
 
 
 def _scores(
-    run: TrainedRun, backend: OnnxRuntimeBackend, clips: dict[str, Array]
+    clips: RunClips, backend: OnnxRuntimeBackend, logmels: dict[str, Array]
 ) -> npt.NDArray[np.float64]:
-    return np.array(
-        [_window_scores(run, backend, logmel).mean(dtype=np.float64) for logmel in clips.values()]
-    )
+    windows = map(clips.windows, logmels.values())
+    return np.array([nll_of(backend, part).mean(dtype=np.float64) for part in windows])
 
 
-def _golden(run: TrainedRun, backend: OnnxRuntimeBackend, clip: Path) -> dict[str, Array]:
+def _golden(clips: RunClips, backend: OnnxRuntimeBackend, name: str) -> dict[str, Array]:
     """A clip of the machine with what it must give: samples, log-Mel, NLL of each window."""
-    config, window = run.record.config, run.record.config.settings.window
-    if run.record.arrays:
-        logmel = _reader(run).read(clip)[0]
-        return {"logmel": logmel, "nll": _window_scores(run, backend, logmel)}
-    spec = config.logmel
+    if clips.logmel is None:
+        logmel = clips.read([name])[0][name]
+        return {"logmel": logmel, "nll": nll_of(backend, clips.windows(logmel))}
+    spec, window = clips.logmel.spec, clips.run.record.config.settings.window
     length = max(int(GOLDEN_SECONDS * spec.rate_hz), spec.samples(window.frames + window.hop))
-    whole = read_sound(clip, spec.rate_hz, config.channel, min_rate_hz=run.record.min_rate_hz)
-    samples = whole[:length]
-    logmel = LogMel(spec)(samples)
-    nll = _window_scores(run, backend, logmel)
-    return {"samples": np.ascontiguousarray(samples), "logmel": logmel, "nll": nll}
+    samples = np.ascontiguousarray(clips.samples(name)[:length])
+    logmel = clips.logmel(samples)
+    nll = nll_of(backend, clips.windows(logmel))
+    return {"samples": samples, "logmel": logmel, "nll": nll}
 
 
 def _frontend(run: TrainedRun) -> dict[str, Array]:
@@ -166,7 +185,9 @@ def _frontend(run: TrainedRun) -> dict[str, Array]:
     return frontend
 
 
-def _manifest(run: TrainedRun, threshold: Threshold) -> Manifest:
+def _manifest(
+    run: TrainedRun, threshold: Threshold, found: Found, audio: AudioPart | None
+) -> Manifest:
     record, config = run.record, run.record.config
     versions = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
     return Manifest(
@@ -179,7 +200,7 @@ def _manifest(run: TrainedRun, threshold: Threshold) -> Manifest:
             logmel=None if record.arrays else config.logmel,
         ),
         window=config.settings.window,
-        precision="fp32",
+        precision=found.precision,
         score_unit=SCORE_UNIT,
         threshold=threshold,
         training=Training(
@@ -192,6 +213,18 @@ def _manifest(run: TrainedRun, threshold: Threshold) -> Manifest:
             outlier_ceiling=record.ceiling,
             versions=record.versions | versions,
         ),
-        tolerances=Tolerances(logmel_db=LOGMEL_TOLERANCE_DB, nll=MAX_DIFFERENCE),
+        tolerances=Tolerances(LOGMEL_TOLERANCE_DB, nll_tolerance(found.gate)),
         members={},
+        wider=found.wider,
+        gate=found.gate,
+        audio=audio.graph if audio else None,
     )
+
+
+def nll_tolerance(gate: Gate | None) -> float:
+    """How far a replay may be off, in nats per dimension.
+
+    A GPU rounds elsewhere than a CPU does: in a reduced precision it may move a score about as far
+    as the precision itself does.
+    """
+    return max(MAX_DIFFERENCE, 2 * gate.nll_change) if gate else MAX_DIFFERENCE

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgeflow_runtime.options import FaultTally, FiniteFloat
+
+if TYPE_CHECKING:
+    from edgeflow_export.bundle_from_run import Exported
 
 
 @click.command()
@@ -21,18 +26,36 @@ from edgeflow_runtime.options import FaultTally, FiniteFloat
     "--false-alarms", type=FiniteFloat(0, 0.5, min_open=True, max_open=True), default=0.01,
     show_default=True, help="Share of normal clips that the threshold lets alarm.",
 )  # fmt: skip
-def export(run: Path, output: Path, data: Path | None, false_alarms: float) -> None:
+@click.option(
+    "--precision", type=click.Choice(["fp32", "fp16", "int8", "auto"]), default="fp32",
+    show_default=True, help="Of the couplings' networks; auto takes the cheapest that will do.",
+)  # fmt: skip
+@click.option(
+    "--audio-in", type=click.Choice(["float32", "int16"]),
+    help="Add a graph that starts at samples of this type.",
+)  # fmt: skip
+def export(
+    run: Path,
+    output: Path,
+    data: Path | None,
+    false_alarms: float,
+    precision: str,
+    audio_in: str | None,
+) -> None:
     """Export a run as a bundle for the board.
 
     The flow is folded and exported to ONNX, its operators are checked against TensorRT's, its score
-    against the trained flow's on real windows, and a threshold is set from held-out normal clips.
+    against the trained flow's on real windows, and a threshold is set from held-out normal clips. A
+    reduced precision must keep ranks, verdicts and AUC on clips that the flow did not learn from.
     """
     from edgeflow_runtime.extras import require
 
-    for package in ("torch", "onnx", "onnxscript"):
+    for package in ("torch", "onnx", "onnxscript", "sklearn"):
         require(package, "export")
     from edgeflow.training.run import TrainedRun, find_runs
-    from edgeflow_export.bundle_from_run import bundle_from_run
+    from edgeflow_export.bundle_from_run import ExportOptions, bundle_from_run
+
+    options = ExportOptions(data, false_alarms, precision, audio_in)
 
     folders = find_runs(run)
     with FaultTally() as tally:
@@ -43,15 +66,37 @@ def export(run: Path, output: Path, data: Path | None, false_alarms: float) -> N
                 result = bundle_from_run(
                     trained,
                     _target(output, name, several=folders != [run]),
-                    data=data,
-                    false_alarm_probability=false_alarms,
+                    options,
                     say=partial(_say, folder.name),
                 )
-                click.echo(
-                    f"{result.path}: {result.nodes} nodes, within {result.parity.worst:.1e} "
-                    f"nats/dim of the trained flow on {result.parity.windows} windows, threshold "
-                    f"{result.threshold.value:.4f}"
-                )
+                for line in _report(result):
+                    click.echo(line)
+
+
+def _report(result: Exported) -> Iterator[str]:
+    """What was exported, and how near it is to what was trained."""
+    parity, gate = result.parity, result.gate
+    yield (
+        f"{result.path}: {result.nodes} nodes, within {parity.worst:.1e} nats/dim of the trained "
+        f"flow on {parity.windows} windows, threshold {result.threshold.value:.4f}"
+    )
+    if gate:
+        auc = "" if gate.auc_change is None else f"AUC changes by {gate.auc_change:.4f}, "
+        yield (
+            f"{result.precision} against float32 on {gate.clips} clips ({gate.anomalous} "
+            f"anomalous): {auc}rank correlation {gate.spearman:.5f}, {gate.flips:.1%} of verdicts "
+            f"flip, windows within {gate.nll_change:.1e} nats/dim"
+        )
+    if result.wider:
+        wider = ", ".join(f"{k} in {precision}" for k, precision in result.wider.items())
+        yield f"conditioners that could not bear {result.precision}: {wider}"
+    if result.audio:
+        audio = result.audio
+        yield (
+            f"from {audio.graph.samples} {audio.graph.encoding} samples: within "
+            f"{audio.parity.worst:.1e} nats/dim of the two steps on {audio.parity.clips} clips, in "
+            f"batches of {', '.join(map(str, audio.graph.buckets))}"
+        )
 
 
 def _say(name: str, what: str) -> None:

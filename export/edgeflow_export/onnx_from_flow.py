@@ -18,11 +18,14 @@ from edgeflow_runtime.errors import ExportError
 OPSET = 18
 """ONNX operator set; TensorRT 10.3 to 11.4 take 17 to 20."""
 
+SCOPES = "pkg.torch.onnx.name_scopes"
+"""Where torch notes which module a node comes from; precision is given by it."""
+
 INPUT = "windows"
 OUTPUTS = ("nll", "nll_map")
 
 
-def onnx_from_flow(flow: Flow) -> bytes:
+def model_from_flow(flow: Flow) -> onnx.ModelProto:
     """Fold ``flow`` and export it.
 
     Returns:
@@ -33,7 +36,12 @@ def onnx_from_flow(flow: Flow) -> bytes:
     """
     model = onnx_from_folded(flow.fold().cpu().eval(), flow.frames, flow.bands)
     check_operators(model)
-    content: bytes = model.SerializeToString()
+    return model
+
+
+def onnx_from_flow(flow: Flow) -> bytes:
+    """:func:`model_from_flow`, serialised."""
+    content: bytes = model_from_flow(flow).SerializeToString()
     return content
 
 
@@ -54,8 +62,27 @@ def onnx_from_folded(folded: FoldedFlow, frames: int, bands: int) -> onnx.ModelP
     if program is None:
         raise ExportError("torch.onnx.export returned nothing")
     model = program.model_proto
+    keep_metadata(model, SCOPES)
     onnx.checker.check_model(model)
     return model
+
+
+def keep_metadata(model: onnx.ModelProto, *keys: str) -> None:
+    """Drop what torch notes beside the graph, such as stack traces with this machine's paths.
+
+    Args:
+        model: changed in place.
+        keys: what stays on nodes.
+    """
+    graph = model.graph
+    for item in (model, graph, *graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        item.ClearField("metadata_props")
+        item.ClearField("doc_string")
+    for node in graph.node:
+        node.ClearField("doc_string")
+        kept = [entry for entry in node.metadata_props if entry.key in keys]
+        node.ClearField("metadata_props")
+        node.metadata_props.extend(kept)
 
 
 @contextlib.contextmanager

@@ -106,18 +106,23 @@ class OnnxRuntimeBackend:
 
     def nll(self, rows: Rows) -> Array:
         """See :class:`Backend`."""
-        return self._run("nll", rows)
+        return self._run(["nll"], rows)[0]
 
     def nll_map(self, rows: Rows) -> Array:
         """See :class:`Backend`."""
-        return self._run("nll_map", rows)
+        return self._run(["nll_map"], rows)[0]
 
     def close(self) -> None:
         """See :class:`Backend`; there is nothing to give back."""
 
-    def _run(self, output: str, rows: Rows) -> Array:
+    def outputs(self, rows: Rows) -> dict[str, Array]:
+        """All that the graph gives, by name."""
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._run(names, rows), strict=True))
+
+    def _run(self, outputs: list[str], rows: Rows) -> list[Array]:
         try:
-            found: Array = self._session.run([output], {self._input: rows})[0]
+            found: list[Array] = self._session.run(outputs, {self._input: rows})
         except Exception as error:  # as above
             raise BackendError(f"ONNX Runtime cannot run the flow: {_one_line(error)}") from error
         return found

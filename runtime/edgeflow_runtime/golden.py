@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from edgeflow_runtime.backend import Backend, nll_of
+from edgeflow_runtime.backend import Backend, Rows, nll_of
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.errors import BundleIntegrityError
+
+Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -54,3 +57,32 @@ def replay(bundle: Bundle, backend: Backend) -> Replay:
         nll=float(np.abs(nll - golden["nll"]).max()),
         nll_allowed=allowed.nll,
     )
+
+
+def golden_rows(bundle: Bundle, graph: str) -> tuple[Rows, Array]:
+    """What goes into a graph to replay the golden recording, and the NLL it must give."""
+    if graph == "audio":
+        return bundle.golden["audio"], bundle.golden["audio_nll"]
+    standard = bundle.standardise(bundle.golden["logmel"])
+    return np.ascontiguousarray(bundle.manifest.window.views(standard)), bundle.golden["nll"]
+
+
+def worst_in(backend: Backend, rows: Rows, expected: Array, buckets: tuple[int, ...]) -> float:
+    """The largest difference of an NLL when ``rows``, over and over, fill batches of these sizes.
+
+    NaN, if there is one.
+    """
+    worst = [0.0]
+    for bucket in buckets:
+        whole = -(-max(len(rows), bucket) // bucket) * bucket
+        order = np.arange(whole) % len(rows)
+        parts = [order[i : i + bucket] for i in range(0, whole, bucket)]
+        found = np.concatenate([backend.nll(np.ascontiguousarray(rows[part])) for part in parts])
+        worst.append(float(np.abs(found - expected[order]).max()))
+    return float(np.max(worst))
+
+
+def allowed_nll(bundle: Bundle, graph: str) -> float:
+    """How far a replay of ``flow`` or ``audio`` may be off, in nats per dimension."""
+    audio = bundle.manifest.audio
+    return audio.tolerance if graph == "audio" and audio else bundle.manifest.tolerances.nll

@@ -124,6 +124,8 @@ class AudioGraph(StrictConfig):
     16-bit samples as uint8 (clips, samples, 2), since TensorRT takes no 16-bit integers."""
     buckets: tuple[int, ...]
     """Batch sizes, in clips, in which parity was checked."""
+    tolerance: float
+    """How far a replay of its golden clip may be off, in nats per dimension."""
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,13 @@ from edgeflow_runtime.config import StrictConfig
 from edgeflow_runtime.engines.build import BuildOrder, Say, build_engine
 from edgeflow_runtime.engines.driver import probe_gpu
 from edgeflow_runtime.engines.library import is_installed
-from edgeflow_runtime.engines.proof import golden_rows, worst_in
 from edgeflow_runtime.errors import BackendError, DeviceError, EdgeflowError, EngineError
+from edgeflow_runtime.golden import allowed_nll, golden_rows, worst_in
 
 Array = npt.NDArray[np.float32]
+
+NAMES = {"flow": "NLL", "audio": "NLL from samples"}
+"""What the two graphs give."""
 
 
 @dataclass(frozen=True)
@@ -103,16 +106,16 @@ def _nll(bundle: Bundle, graph: str, backend: Backend, buckets: tuple[int, ...])
     """Whether a backend gives the record's NLL, in each batch size."""
     rows, expected = golden_rows(bundle, graph)
     worst = worst_in(backend, rows, expected, buckets)
-    name = f"{'NLL' if graph == 'flow' else 'samples to NLL'} on {backend.name}"
+    name = f"{NAMES[graph]} on {backend.name}"
     where = f", in batches of {', '.join(map(str, buckets))} on {backend.device}"
-    return _stage(name, worst, bundle.manifest.tolerances.nll, "nats/dim", where)
+    return _stage(name, worst, allowed_nll(bundle, graph), "nats/dim", where)
 
 
 def _engine(bundle: Bundle, graph: str, name: str, say: Say) -> Iterator[Stage]:
     """The NLL on the GPU, with an engine that is built first if there is none that fits."""
     from edgeflow_runtime.engines.backend import TensorRtBackend
 
-    stage = f"{'NLL' if graph == 'flow' else 'samples to NLL'} on {name}"
+    stage = f"{NAMES[graph]} on {name}"
     if not is_installed(name):
         yield Stage(stage, "note", f"not here: {name} is not installed")
         return

@@ -17,7 +17,7 @@ from edgeflow.flows import GlowSpec, MAFSpec, build
 from edgeflow_export.audio_onnx import DECODED, audio_onnx
 from edgeflow_export.audio_parity import (
     MAX_AUDIO_DIFFERENCE,
-    OnnxRuntimeAudio,
+    AudioModel,
     TwoSteps,
     check_audio_parity,
 )
@@ -75,7 +75,7 @@ def heard(spec: LogMelSpec, clips: np.ndarray, encoding: str = "float32") -> np.
     zero = np.zeros(spec.bands, np.float32)
     fake, window = hearing(count, spec.bands), WindowSpec(count, 1)
     model = audio_onnx(fake, LogMel(spec), zero, zero + 1, window, clips.shape[1], encoding)
-    found = OnnxRuntimeAudio(model.SerializeToString())(encode(clips, encoding))
+    found = OnnxRuntimeBackend(model.SerializeToString()).outputs(encode(clips, encoding))
     return found["nll_map"][:, 0]
 
 
@@ -103,9 +103,9 @@ def steps_of(
 
 def audio_of(
     flow: tuple[onnx.ModelProto, WindowSpec], steps: TwoSteps, samples: int, encoding: str
-) -> OnnxRuntimeAudio:
+) -> AudioModel:
     model = audio_onnx(flow[0], steps.logmel, steps.mean, steps.scale, flow[1], samples, encoding)
-    return OnnxRuntimeAudio(model.SerializeToString())
+    return OnnxRuntimeBackend(model.SerializeToString()).outputs
 
 
 def assert_same_power(found: np.ndarray, expected: np.ndarray) -> None:
@@ -122,7 +122,7 @@ def test_scores_as_in_two_steps_in_every_bucket(flow, filterbank: str, encoding:
     steps = steps_of(flow, LogMelSpec(filterbank=filterbank), clips)
     audio = audio_of(flow, steps, SAMPLES, encoding)
     named = {f"{number}.wav": clip for number, clip in enumerate(clips)}
-    found = check_audio_parity(audio, steps, AudioGraph(SAMPLES, encoding, BUCKETS), named)
+    found = check_audio_parity(audio, steps, AudioGraph(SAMPLES, encoding, BUCKETS, 1e-3), named)
     assert found.clips == 5
     assert found.worst < 2e-5
     assert found.moved < 2e-6
@@ -136,7 +136,7 @@ def test_real_recordings_score_as_in_two_steps(flow, mimii: Path, encoding: str)
     clips = {str(clip): read_sound(clip, 16000) for clip in sorted(mimii.glob("*/test/*"))[::8]}
     steps = steps_of(flow, LogMelSpec(), learned)
     audio = audio_of(flow, steps, 160_000, encoding)
-    found = check_audio_parity(audio, steps, AudioGraph(160_000, encoding, (1, 4)), clips)
+    found = check_audio_parity(audio, steps, AudioGraph(160_000, encoding, (1, 4), 1e-3), clips)
     assert found.clips == 16
     assert found.worst < MAX_AUDIO_DIFFERENCE / 10
     assert found.moved < 2e-6
@@ -177,7 +177,7 @@ def test_windows_are_the_clips_own(window: WindowSpec):
     spec, clips = LogMelSpec(bands=8), noise(3)
     mean, scale = np.arange(8, dtype=np.float32), np.linspace(1, 5, 8, dtype=np.float32)
     model = audio_onnx(hearing(3, 8), LogMel(spec), mean, scale, window, SAMPLES, "float32")
-    found = OnnxRuntimeAudio(model.SerializeToString())(clips)
+    found = OnnxRuntimeBackend(model.SerializeToString()).outputs(clips)
     expected = np.stack([window.views((LogMel(spec)(clip) - mean) / scale) for clip in clips])
     np.testing.assert_allclose(found["nll_map"], expected, atol=1e-3)
     np.testing.assert_allclose(found["nll"], expected.sum(axis=(2, 3)), atol=1e-2)
@@ -219,7 +219,7 @@ def test_every_16_bit_sample_is_read_exactly():
     model = audio_onnx(fake, LogMel(spec), zero, zero + 1, window, len(every), "int16")
     shape = ["clips", len(every)]
     model.graph.output.append(helper.make_tensor_value_info(DECODED, TensorProto.FLOAT, shape))
-    session = OnnxRuntimeAudio(model.SerializeToString())._session
+    session = OnnxRuntimeBackend(model.SerializeToString())._session
     pcm = np.stack([every, every[::-1]]).view(np.uint8).reshape(2, -1, 2)
     (found,) = session.run([DECODED], {"pcm": pcm})
     assert found.dtype == np.float32
@@ -315,7 +315,7 @@ def test_a_graph_without_the_flows_outputs_is_refused():
 class Damaged:
     """A fake that says something else of some rows."""
 
-    def __init__(self, audio: OnnxRuntimeAudio, damage) -> None:
+    def __init__(self, audio: AudioModel, damage) -> None:
         self._audio, self._damage = audio, damage
 
     def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
@@ -340,7 +340,7 @@ def mind_the_place(found: dict[str, np.ndarray], batch: np.ndarray) -> None:
 
 
 @pytest.fixture(scope="module")
-def tiny() -> tuple[OnnxRuntimeAudio, TwoSteps, dict[str, np.ndarray]]:
+def tiny() -> tuple[AudioModel, TwoSteps, dict[str, np.ndarray]]:
     clips, model = noise(3, 4000), hearing(4, 8)
     steps = steps_of((model, WindowSpec(4, 2)), LogMelSpec(bands=8), clips)
     named = {f"{number}.wav": clip for number, clip in enumerate(clips)}
@@ -361,7 +361,7 @@ def tiny() -> tuple[OnnxRuntimeAudio, TwoSteps, dict[str, np.ndarray]]:
 )
 def test_parity_refuses_what_is_off(tiny, damage, message: str):
     audio, steps, clips = tiny
-    graph = AudioGraph(4000, "float32", BUCKETS)
+    graph = AudioGraph(4000, "float32", BUCKETS, 1e-3)
     assert check_audio_parity(audio, steps, graph, clips).worst < 5e-4
     with pytest.raises(ParityError, match=message):
         check_audio_parity(Damaged(audio, damage), steps, graph, clips)
@@ -370,15 +370,18 @@ def test_parity_refuses_what_is_off(tiny, damage, message: str):
 def test_parity_refuses_another_mean(tiny):
     audio, steps, clips = tiny
     other = dataclasses.replace(steps, mean=steps.mean + np.float32(0.1))
+    graph = AudioGraph(4000, "float32", (1,), 1e-3)
     with pytest.raises(ParityError, match="differs from log-Mel and flow in two steps"):
-        check_audio_parity(audio, other, AudioGraph(4000, "float32", (1,)), clips)
-    loose = check_audio_parity(audio, other, AudioGraph(4000, "float32", (1,)), clips, allowed=10)
+        check_audio_parity(audio, other, graph, clips)
+    loose = check_audio_parity(
+        audio, other, AudioGraph(4000, "float32", (1,), 1e-3), clips, allowed=10
+    )
     assert loose.worst > MAX_AUDIO_DIFFERENCE
 
 
 def test_parity_needs_whole_clips(tiny):
     audio, steps, clips = tiny
-    graph = AudioGraph(4000, "float32", (1,))
+    graph = AudioGraph(4000, "float32", (1,), 1e-3)
     longer = {name: np.append(clip, clip) for name, clip in clips.items()}
     assert check_audio_parity(audio, steps, graph, longer) == check_audio_parity(
         audio, steps, graph, clips
@@ -390,5 +393,5 @@ def test_parity_needs_whole_clips(tiny):
 
 
 def test_a_graph_that_cannot_be_loaded_is_named():
-    with pytest.raises(BackendError, match="cannot load the audio graph"):
-        OnnxRuntimeAudio(b"nothing")
+    with pytest.raises(BackendError, match="cannot load the flow"):
+        OnnxRuntimeBackend(b"nothing")

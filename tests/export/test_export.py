@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from edgeflow.flows import Flow, GlowSpec, MAFSpec, build
 from edgeflow.training.config import FlowSettings, TrainConfig
 from edgeflow.training.run import TrainedRun, train_run
-from edgeflow_export.bundle_from_run import bundle_from_run
+from edgeflow_export.bundle_from_run import ExportOptions, bundle_from_run, nll_tolerance
 from edgeflow_export.onnx_from_flow import onnx_from_flow
 from edgeflow_export.operators import ACCEPTED, check_operators
 from edgeflow_export.parity import check_parity
@@ -150,7 +150,9 @@ def test_export_is_reproducible(run_folder: Path, bundle_path: Path, tmp_path: P
 
 def test_a_data_set_that_moved_is_named(run_folder: Path, tmp_path: Path):
     with pytest.raises(ExportError, match="name the data set's place with --data"):
-        bundle_from_run(TrainedRun.load(run_folder), tmp_path / "x.edgeflow", data=tmp_path)
+        bundle_from_run(
+            TrainedRun.load(run_folder), tmp_path / "x.edgeflow", ExportOptions(tmp_path)
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -175,3 +177,134 @@ def test_log_mel_arrays_train_export_and_score_like_sounds(
     assert found == pytest.approx(expected, abs=1e-5)
     (refused,) = Scorer.load(path).score_files(same[:1])
     assert "trained on log-Mel arrays" in str(refused.error)
+
+
+@pytest.fixture(scope="module", params=["maf", "glow"])
+def precise(
+    request: pytest.FixtureRequest,
+    config: TrainConfig,
+    run_folder: Path,
+    glow_settings: FlowSettings,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> TrainedRun:
+    """A finished run of each model."""
+    if request.param == "maf":
+        return TrainedRun.load(run_folder)
+    folder = tmp_path_factory.mktemp("runs") / "glow"
+    train_run(dataclasses.replace(config, settings=glow_settings), folder, torch.device("cpu"))
+    return TrainedRun.load(folder)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "auto"])
+def test_a_reduced_precision_scores_and_says_what_it_costs(
+    precise: TrainedRun, sounds: Path, tmp_path: Path, precision: str
+):
+    clips = sorted((sounds / "fan" / "test").glob("*_id_00_*"))
+    whole, typed = tmp_path / "whole.edgeflow", tmp_path / "typed.edgeflow"
+    bundle_from_run(precise, whole)
+    result = bundle_from_run(precise, typed, ExportOptions(precision=precision))
+    scorer = Scorer.load(typed)
+    manifest = scorer.bundle.manifest
+    assert manifest.gate == result.gate
+    assert manifest.gate.anomalous == 5
+    assert manifest.gate.clips == 5 + 5 + len(precise.record.heldout)
+    assert manifest.gate.spearman >= 0.999
+    assert manifest.tolerances.nll == nll_tolerance(manifest.gate)
+    assert manifest.threshold == Scorer.load(whole).bundle.manifest.threshold
+    assert typed.stat().st_size < whole.stat().st_size
+    assert replay(scorer.bundle, scorer.backend).passed
+    pairs = zip(scorer.score_files(clips), Scorer.load(whole).score_files(clips), strict=True)
+    for found, expected in pairs:
+        assert found.verdict == expected.verdict
+        assert found.score == pytest.approx(expected.score, abs=1e-3)
+        assert found.score != expected.score  # it really is another graph
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("encoding", ["float32", "int16"])
+def test_one_graph_from_sound_to_score(
+    precise: TrainedRun, sounds: Path, tmp_path: Path, precision: str, encoding: str
+):
+    clips = sorted((sounds / "fan" / "test").glob("*_id_00_*"))
+    path = tmp_path / "fan.edgeflow"
+    result = bundle_from_run(precise, path, ExportOptions(precision=precision, audio_in=encoding))
+    assert result.audio.parity.worst <= 1e-3
+    with Scorer.load(path, audio_in=True) as one, Scorer.load(path) as two:
+        pairs = zip(
+            one.score_files(clips, maps=True), two.score_files(clips, maps=True), strict=True
+        )
+        for found, expected in pairs:
+            assert found.score == pytest.approx(expected.score, abs=1e-3)
+            assert (found.verdict, found.windows) == (expected.verdict, expected.windows)
+            assert found.nll_map.shape == expected.nll_map.shape
+            assert found.logmel.shape == expected.logmel.shape
+
+
+def test_a_clip_of_another_length_is_unknown_to_the_one_graph(
+    precise: TrainedRun, sounds: Path, tmp_path: Path
+):
+    path = tmp_path / "fan.edgeflow"
+    bundle_from_run(precise, path, ExportOptions(audio_in="float32"))
+    rng = np.random.default_rng(0)
+    with Scorer.load(path, audio_in=True) as scorer:
+        found = scorer.judge(rng.standard_normal(16000) * 0.1, 16000, name="short")
+        assert found.verdict == "unknown"
+        assert "takes clips of 32000" in found.error
+        whole = scorer.score(rng.standard_normal(32000) * 0.1, 16000)
+        assert whole.windows > 1
+
+
+def test_a_precision_that_costs_too_much_writes_nothing(
+    precise: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import edgeflow_export.gate as gate
+    from edgeflow_runtime.errors import PrecisionError
+
+    monkeypatch.setattr(gate, "MIN_SPEARMAN", 1.1)
+    path = tmp_path / "fan.edgeflow"
+    with pytest.raises(
+        PrecisionError, match=r"int8 costs too much on 12 clips: .* --precision auto"
+    ):
+        bundle_from_run(precise, path, ExportOptions(precision="int8"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_auto_goes_back_to_float32_where_nothing_else_will_do(
+    precise: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import edgeflow_export.gate as gate
+
+    monkeypatch.setattr(gate, "MIN_SPEARMAN", 1.1)
+    said: list[str] = []
+    path = tmp_path / "fan.edgeflow"
+    result = bundle_from_run(precise, path, ExportOptions(precision="auto"), say=said.append)
+    assert (result.precision, result.wider, result.gate) == ("fp32", {}, None)
+    assert any("ranks correlate" in line for line in said)
+
+
+def test_a_monitor_of_arrays_has_no_graph_from_sound(config: TrainConfig, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    for machine in ("00", "01"):
+        for number in range(6):
+            clip = tmp_path / f"data/fan/train/normal_id_{machine}_{number:08}.npy"
+            clip.parent.mkdir(parents=True, exist_ok=True)
+            np.save(clip, rng.normal(-40, 5, (64, 128)).astype(np.float32))
+    arrays = dataclasses.replace(config, data=str(tmp_path / "data"))
+    train_run(arrays, tmp_path / "run", torch.device("cpu"))
+    run, path = TrainedRun.load(tmp_path / "run"), tmp_path / "fan.edgeflow"
+    with pytest.raises(ExportError, match="needs a monitor that listens to sound"):
+        bundle_from_run(run, path, ExportOptions(audio_in="int16"))
+    assert not path.exists()
+    result = bundle_from_run(run, path, ExportOptions(precision="fp16"))
+    assert result.gate.auc_change is None  # nothing there is labelled anomalous
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_bundle_tells_nothing_of_the_machine_that_made_it(
+    precise: TrainedRun, tmp_path: Path, precision: str
+):
+    path = tmp_path / "fan.edgeflow"
+    bundle_from_run(precise, path, ExportOptions(precision=precision, audio_in="int16"))
+    content = path.read_bytes()
+    for trace in (b".py", b"site-packages", b"stack_trace", str(Path.home()).encode() + b"/"):
+        assert trace not in content

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from edgeflow_runtime.manifest import AudioGraph, Gate, Manifest
 
 
 @click.command()
@@ -35,7 +39,9 @@ def inspect(bundle: Path, as_json: bool) -> None:
         "format": f"{manifest.format_version}, {bundle.stat().st_size / 1e6:.1f} MB",
         "listens to": listens,
         "window": f"{manifest.window.frames} frames, one every {manifest.window.hop}",
-        "flow": f"{past.model}, {manifest.precision}, {len(found.onnx) / 1e6:.1f} MB of ONNX",
+        "flow": f"{past.model}, {_precision(manifest)}, {len(found.onnx) / 1e6:.1f} MB of ONNX",
+        "gate": _gate(manifest.gate),
+        "from sound": _audio(manifest.audio),
         "trained": f"{past.loss}, {past.epochs} epochs, {past.target_clips} clips{outliers}",
         "threshold": f"{limit.value:.4f} {manifest.score_unit}",
         "set from": f"{limit.heldout_clips} held-out clips of {limit.clip_seconds:.1f} s for "
@@ -43,7 +49,31 @@ def inspect(bundle: Path, as_json: bool) -> None:
         "made with": ", ".join(f"{k} {v}" for k, v in sorted(past.versions.items())),
     }
     for name, text in rows.items():
-        click.echo(f"{name:<12}{text}")
+        if text:
+            click.echo(f"{name:<12}{text}")
+
+
+def _precision(manifest: Manifest) -> str:
+    wider = ", ".join(f"{k} in {precision}" for k, precision in manifest.wider.items())
+    return manifest.precision + (f" but for conditioners {wider}" if wider else "")
+
+
+def _gate(gate: Gate | None) -> str:
+    """What the precision costs."""
+    if gate is None:
+        return ""
+    auc = "" if gate.auc_change is None else f"AUC changes by {gate.auc_change:.4f}, "
+    return (
+        f"against float32 on {gate.clips} clips ({gate.anomalous} anomalous): {auc}rank "
+        f"correlation {gate.spearman:.5f}, {gate.flips:.1%} of verdicts flip"
+    )
+
+
+def _audio(audio: AudioGraph | None) -> str:
+    """The graph that starts at the samples."""
+    if audio is None:
+        return ""
+    return f"clips of {audio.samples} {audio.encoding} samples, in one graph"
 
 
 @click.command()
@@ -53,7 +83,7 @@ def verify(bundle: Path) -> None:
     from edgeflow_runtime.backend import OnnxRuntimeBackend
     from edgeflow_runtime.bundle import Bundle
     from edgeflow_runtime.errors import BackendError
-    from edgeflow_runtime.golden import replay
+    from edgeflow_runtime.golden import allowed_nll, golden_rows, replay, worst_in
 
     found = Bundle.load(bundle)
     backend = OnnxRuntimeBackend(found.onnx)
@@ -68,6 +98,13 @@ def verify(bundle: Path) -> None:
         f"NLL         within {result.nll:.1e} nats/dim over {result.windows} windows "
         f"(allowed {result.nll_allowed:.0e}), {backend.name} on {backend.device}"
     )
-    if not result.passed:
+    passed = result.passed
+    if found.audio_onnx:
+        audio = OnnxRuntimeBackend(found.audio_onnx)
+        worst = worst_in(audio, *golden_rows(found, "audio"), (1,))
+        allowed = allowed_nll(found, "audio")
+        click.echo(f"from sound  within {worst:.1e} nats/dim (allowed {allowed:.0e}), one graph")
+        passed = passed and worst <= allowed
+    if not passed:
         raise BackendError(f"'{bundle}' does not give its golden scores on this machine")
     click.echo("verified")

@@ -135,7 +135,7 @@ def _replay(bundle: Path, quiet: bool) -> list[Stage]:
             if not quiet:
                 progress.clear()
                 level = click.style(f"{stage.level:<9}", fg=COLOURS[stage.level])
-                click.echo(f"{level}{stage.name:<21}{stage.found}")
+                click.echo(f"{level}{stage.name:<33}{stage.found}")
     different = first_difference(stages)
     if different and not quiet:
         click.echo(f"the first difference is in: {different.name}")

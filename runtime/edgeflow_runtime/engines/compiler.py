@@ -49,13 +49,19 @@ class Order:
     """For TensorRT-RTX ahead of time, as ``8.6``; none for the GPU that is here."""
 
 
-def compile_engine(trt: Any, order: Order, timing: Path, step: Step) -> Compiled:  # noqa: ANN401
+def compile_engine(
+    trt: Any,  # noqa: ANN401
+    order: Order,
+    timing: Path | None,
+    step: Step,
+) -> Compiled:
     """Parse and build.
 
     Args:
         trt: the module of TensorRT or of TensorRT-RTX.
         order: what to compile.
-        timing: file of the timing cache; read if it is there, written afterwards.
+        timing: file of the timing cache; read if it is there, written afterwards. ``None`` for
+            TensorRT-RTX, which has none.
         step: told how far it is.
 
     Raises:
@@ -77,11 +83,12 @@ def compile_engine(trt: Any, order: Order, timing: Path, step: Step) -> Compiled
     _add_profiles(builder, config, network, order.buckets)
     _choose_targets(trt, config, order.compute_capabilities)
     config.progress_monitor = _make_monitor(trt, step)
-    cache = _timing_cache(config, timing)
+    if timing is not None:
+        _start_timing(config, timing)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineError(f"TensorRT cannot build the engine: {last_complaint(complaints, '')}")
-    if cache:
+    if timing is not None:
         write_bytes(timing, bytes(config.get_timing_cache().serialize()))
     return Compiled(bytes(plan), layers)
 
@@ -139,18 +146,18 @@ def _choose_targets(trt: Any, config: Any, capabilities: Sequence[str]) -> None:
             raise EngineError(f"TensorRT-RTX does not build for compute capability {capability}")
 
 
-def _timing_cache(config: Any, path: Path) -> bool:  # noqa: ANN401
+def _start_timing(config: Any, path: Path) -> None:  # noqa: ANN401
     """Start from the timing cache in ``path``, or from an empty one if TensorRT does not take it.
 
-    Returns:
-        Whether there is a cache to save; TensorRT-RTX measures nothing ahead of time.
+    Raises:
+        EngineError: TensorRT takes not even an empty one.
     """
     saved = path.read_bytes() if path.is_file() else b""
     for content in (saved, b""):
         cache = config.create_timing_cache(content)
         if cache is not None and config.set_timing_cache(cache, False):
-            return True
-    return False
+            return
+    raise EngineError("TensorRT makes no timing cache")
 
 
 def _make_monitor(trt: Any, step: Step) -> Any:  # noqa: ANN401

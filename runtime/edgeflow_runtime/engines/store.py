@@ -36,9 +36,9 @@ class EngineStore:
         self.bundle = Path(bundle)
         self.folder = self.bundle.with_suffix(".engines")
 
-    def timing(self, backend: str) -> Path:
-        """Where the timing cache of ``backend`` is kept."""
-        return self.folder / f"{backend}.timing"
+    def timing(self, backend: str) -> Path | None:
+        """Where the timing cache of ``backend`` is kept; TensorRT-RTX has none."""
+        return self.folder / "tensorrt.timing" if backend == "tensorrt" else None
 
     def record(self, graph: str, backend: str) -> EngineRecord | None:
         """What is said of the engine of ``graph`` for ``backend``; ``None`` if there is none.

@@ -11,6 +11,7 @@ import atexit
 import os
 import queue
 import threading
+import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -115,9 +116,13 @@ class GpuWorker:
             target=self._work, args=(opened,), name="edgeflow-gpu", daemon=True
         )
         self._thread.start()
-        opened.result()
         # A daemon thread that the interpreter stops amid a call of CUDA's takes the process along.
         atexit.register(self.close)
+        try:
+            opened.result()
+        except BaseException:
+            self.close()
+            raise
 
     def submit(self, rows: Tensor, outputs: Sequence[str]) -> Future[list[Tensor]]:
         """Queue rows (n, ...); the future gives one array (n, ...) for each of ``outputs``.
@@ -253,6 +258,8 @@ def _batches(rows: int, buckets: Sequence[int]) -> Iterator[tuple[int, int, int]
 
 def _named(error: BaseException) -> BaseException:
     """An error of edgeflow's own, whatever the device raised."""
+    # What an error's frames hold of the GPU would outlive the context, and end on another thread.
+    traceback.clear_frames(error.__traceback__)
     if isinstance(error, EdgeflowError):
         return error
     named = BackendError(f"the GPU failed: {' '.join(str(error).split()) or type(error).__name__}")

@@ -66,7 +66,6 @@ def test_without_a_gpu_rtx_compiles_and_says_what_that_is_worth(bundle):
     assert record.layers["FLOAT"] > 0
     assert phases
     assert (store.folder / record.file).stat().st_size > 10_000
-    assert store.timing("tensorrt-rtx").stat().st_size > 0
     assert not list(store.folder.glob(".*.building"))
     with pytest.raises(EngineError, match="has never run"):
         store.load(record.key)

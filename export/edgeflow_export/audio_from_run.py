@@ -1,0 +1,119 @@
+"""The graph that starts at the samples, for one run: joined, and held against the two steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from edgeflow_export.audio_onnx import audio_onnx
+from edgeflow_export.audio_parity import (
+    MAX_AUDIO_DIFFERENCE,
+    AudioParity,
+    TwoSteps,
+    check_audio_parity,
+)
+from edgeflow_export.onnx_from_flow import keep_metadata
+from edgeflow_export.precision_search import Found
+from edgeflow_export.run_clips import RunClips
+from edgeflow_runtime.backend import OnnxRuntimeBackend
+from edgeflow_runtime.engines.build import BUCKETS
+from edgeflow_runtime.errors import ExportError
+from edgeflow_runtime.manifest import AudioGraph
+from edgeflow_runtime.pcm import encode
+
+Array = npt.NDArray[np.float32]
+
+PARITY_CLIPS = 4
+"""Clips on which the two ways are compared: each is run some ten times."""
+
+TYPED_ALLOWED = {"fp32": MAX_AUDIO_DIFFERENCE, "fp16": MAX_AUDIO_DIFFERENCE, "int8": 1e-2}
+"""Nats per dimension between the two ways, by the flow's precision: a millionth of a decibel tips
+an int8 activation into its next step, so single windows move where scores hardly do."""
+
+
+@dataclass(frozen=True)
+class AudioPart:
+    """What an export with ``--audio-in`` adds to a bundle."""
+
+    onnx: bytes
+    """The graph."""
+    graph: AudioGraph
+    """What it takes."""
+    parity: AudioParity
+    """How near it is to the two steps, in float32."""
+    golden: dict[str, npt.NDArray[Any]]
+    """A clip as the graph takes it, ``audio`` (1, ...), and its ``audio_nll`` (1, W)."""
+
+
+def audio_from_run(
+    clips: RunClips, model: onnx.ModelProto, found: Found, encoding: str, seconds: float
+) -> AudioPart:
+    """Put the log-Mel of ``clips`` before the flow.
+
+    The float32 flow shows that the log-Mel is right, the flow in its precision that the two go
+    together.
+
+    Args:
+        clips: of the run.
+        model: the float32 flow.
+        found: the flow in its precision.
+        encoding: ``float32`` or ``int16``.
+        seconds: length of a clip.
+
+    Raises:
+        ExportError: the run is of arrays, or no clip is long enough.
+        ParityError: the graph gives other scores than the two steps.
+    """
+    if clips.logmel is None:
+        raise ExportError(
+            "--audio-in needs a monitor that listens to sound: this one takes log-Mel arrays"
+        )
+    graph = AudioGraph(
+        samples=round(seconds * clips.logmel.spec.rate_hz),
+        encoding=encoding,
+        buckets=BUCKETS["audio"],
+        tolerance=TYPED_ALLOWED[found.precision],
+    )
+    sounds = _sounds(clips, graph)
+    parity, content = _checked(clips, model, graph, sounds, MAX_AUDIO_DIFFERENCE)
+    if found.model is not model:
+        _, content = _checked(clips, found.model, graph, sounds, graph.tolerance)
+    rows = encode(next(iter(sounds.values()))[None, : graph.samples], encoding)
+    nll = OnnxRuntimeBackend(content).nll(rows)
+    return AudioPart(content, graph, parity, {"audio": rows, "audio_nll": nll})
+
+
+def _sounds(clips: RunClips, graph: AudioGraph) -> dict[str, Array]:
+    """Some of the machine's clips that are long enough, those first that it did not learn from."""
+    found: dict[str, Array] = {}
+    for name in (*clips.run.record.heldout, *clips.run.record.learn):
+        samples = clips.samples(name)
+        if len(samples) >= graph.samples:
+            found[name] = samples
+        if len(found) == PARITY_CLIPS:
+            break
+    return found
+
+
+def _checked(
+    clips: RunClips,
+    flow: onnx.ModelProto,
+    graph: AudioGraph,
+    sounds: dict[str, Array],
+    allowed: float,
+) -> tuple[AudioParity, bytes]:
+    """The joined graph of ``flow``, and how near it is to log-Mel and ``flow`` in two steps."""
+    run, logmel = clips.run, clips.logmel
+    assert logmel is not None
+    window = run.record.config.settings.window
+    parts = (logmel, run.mean, run.scale, window)
+    joined = audio_onnx(flow, *parts, graph.samples, graph.encoding)
+    keep_metadata(joined)
+    content = joined.SerializeToString()
+    steps = TwoSteps(*parts, OnnxRuntimeBackend(flow.SerializeToString()))
+    audio = OnnxRuntimeBackend(content).outputs
+    return check_audio_parity(audio, steps, graph, sounds, allowed=allowed), content

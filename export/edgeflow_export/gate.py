@@ -1,0 +1,189 @@
+"""What a reduced precision may cost against float32: ranks, verdicts, AUC, and no NaN anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeflow.evaluation import auc_and_pauc
+from edgeflow_runtime.backend import Backend, nll_of
+from edgeflow_runtime.errors import ExportError, PrecisionError
+from edgeflow_runtime.manifest import Gate
+
+Array = npt.NDArray[np.float32]
+Scores = npt.NDArray[np.float64]
+
+MAX_AUC_CHANGE = 0.002
+"""Absolute change of the AUC."""
+
+MIN_SPEARMAN = 0.999
+"""Rank correlation with float32."""
+
+MIN_RANKED_CLIPS = 23
+"""From this many clips on, two neighbours may change places and the correlation stays above 0.999.
+Fewer have hardly any ranks to lose, so those of all their windows must be kept as well."""
+
+MAX_FLIPS = 0.005
+"""Share of clips whose verdict changes."""
+
+MAX_BATCH_DIFFERENCE = 1e-4
+"""Nats per dimension between the NLL of one window in two batch sizes."""
+
+MEND = "--precision auto keeps the couplings that cannot bear it wider"
+
+
+@dataclass(frozen=True)
+class ClipWindows:
+    """A clip as the flow sees it."""
+
+    windows: Array
+    """(n, T, M) standardised windows, n > 0; views will do."""
+    anomalous: bool
+    """Its label."""
+
+
+class Reference:
+    """What float32 makes of some clips; scored once, however many graphs are compared with it.
+
+    Args:
+        backend: runs the float32 graph.
+        clips: of the machine, not learned from.
+        threshold: clips that score above it are anomalous; in nats per dimension.
+
+    Raises:
+        ExportError: there is no clip, or the float32 graph gives a score that is not finite.
+    """
+
+    def __init__(self, backend: Backend, clips: Sequence[ClipWindows], threshold: float) -> None:
+        if not clips or not all(len(clip.windows) for clip in clips):
+            raise ExportError(
+                f"a precision is compared on clips with a window at least, found {len(clips)} "
+                f"clips with {sum(len(clip.windows) for clip in clips)} windows"
+            )
+        self.clips = tuple(clips)
+        self.threshold = threshold
+        self._labels = np.array([clip.anomalous for clip in clips])
+        self._nll = self._window_scores(backend)
+        missing = _not_finite(np.concatenate(self._nll))
+        if missing:
+            raise ExportError(f"{missing} NLL(s) of the float32 graph are not finite")
+
+    def compare(self, typed: Backend) -> Gate:
+        """How near ``typed`` comes to float32 on these clips.
+
+        A clip's score is the mean NLL of its windows. ``spearman`` is the rank correlation of the
+        clips' scores; with fewer than :data:`MIN_RANKED_CLIPS` clips it is that of the NLLs of all
+        windows if that is lower. Where one side gives equal scores to all, there are no ranks: it
+        is 1 if the other side does as well, and 0 otherwise.
+
+        Raises:
+            PrecisionError: an NLL is not finite.
+        """
+        nll = self._window_scores(typed)
+        flat = np.concatenate(nll)
+        if missing := _not_finite(flat):
+            raise PrecisionError(f"{missing} of {len(flat)} NLLs are not finite: {MEND}")
+        before, after = _means(self._nll), _means(nll)
+        spearman = _spearman(before, after)
+        if len(nll) < MIN_RANKED_CLIPS:
+            spearman = min(spearman, _spearman(np.concatenate(self._nll), flat))
+        return Gate(
+            clips=len(self.clips),
+            anomalous=int(self._labels.sum()),
+            windows=len(flat),
+            auc_change=self._auc_change(before, after),
+            spearman=spearman,
+            flips=float(np.mean((before > self.threshold) != (after > self.threshold))),
+            nll_change=float(np.abs(flat - np.concatenate(self._nll)).max()),
+        )
+
+    def _window_scores(self, backend: Backend) -> list[Array]:
+        with ThreadPoolExecutor(backend.workers) as pool:
+            return list(pool.map(lambda clip: nll_of(backend, clip.windows), self.clips))
+
+    def _auc_change(self, before: Scores, after: Scores) -> float | None:
+        if self._labels.all() or not self._labels.any():
+            return None
+        aucs = [auc_and_pauc(s[~self._labels], s[self._labels])[0] for s in (before, after)]
+        return abs(aucs[1] - aucs[0])
+
+
+def compare(
+    reference: Backend, typed: Backend, clips: Sequence[ClipWindows], threshold: float
+) -> Gate:
+    """:class:`Reference` for a single comparison; raises what it raises."""
+    return Reference(reference, clips, threshold).compare(typed)
+
+
+def refusals(gate: Gate) -> list[str]:
+    """Why ``gate`` is not passed, with the figures and what is allowed; empty if it is."""
+    found = []
+    if gate.auc_change is not None and not gate.auc_change <= MAX_AUC_CHANGE:
+        found.append(f"the AUC changes by {gate.auc_change:.4f}, at most {MAX_AUC_CHANGE} allowed")
+    if not gate.spearman >= MIN_SPEARMAN:
+        found.append(
+            f"the ranks correlate by {gate.spearman:.5f}, at least {MIN_SPEARMAN} demanded"
+        )
+    if not gate.flips <= MAX_FLIPS:
+        found.append(f"{gate.flips:.1%} of the verdicts flip, at most {MAX_FLIPS:.1%} allowed")
+    return found
+
+
+def require(gate: Gate, precision: str) -> None:
+    """Refuse a ``precision`` that costs more than is allowed.
+
+    Raises:
+        PrecisionError: in one line, with the figures, what is allowed, and the mend.
+    """
+    if found := refusals(gate):
+        raise PrecisionError(
+            f"{precision} costs too much on {gate.clips} clips: {'; '.join(found)}: {MEND}"
+        )
+
+
+def require_finite(backend: Backend, windows: Array, batches: Sequence[int]) -> None:
+    """Refuse a graph that goes wrong at some batch size, of which the smallest is the measure.
+
+    Args:
+        backend: runs the graph.
+        windows: (n, T, M) standardised windows, n > 0; repeated to fill a batch.
+        batches: the batch sizes that will be run, such as the smallest, optimum and largest.
+
+    Raises:
+        PrecisionError: an NLL is not finite, or a window scores differently in another batch.
+    """
+    measure: Array | None = None
+    for batch in sorted(set(batches)):
+        places = np.arange(-(-len(windows) // batch) * batch) % len(windows)
+        parts = [np.ascontiguousarray(windows[p]) for p in places.reshape(-1, batch)]
+        nll = np.concatenate([backend.nll(part) for part in parts])
+        if missing := _not_finite(nll):
+            raise PrecisionError(f"at batch {batch}, {missing} of {len(nll)} NLLs are not finite")
+        measure = nll if measure is None else measure
+        difference = np.abs(nll - measure[places])
+        if difference.max() > MAX_BATCH_DIFFERENCE:
+            raise PrecisionError(
+                f"at batch {batch}, window {places[difference.argmax()]} scores "
+                f"{difference.max():.2e} nats/dim away from batch {min(batches)}; at most "
+                f"{MAX_BATCH_DIFFERENCE:.0e} is allowed"
+            )
+
+
+def _not_finite(nll: Array) -> int:
+    return int(np.sum(~np.isfinite(nll)))
+
+
+def _means(nll: Sequence[Array]) -> Scores:
+    return np.array([part.mean(dtype=np.float64) for part in nll])
+
+
+def _spearman(before: Array | Scores, after: Array | Scores) -> float:
+    """Spearman's rank correlation; see :meth:`Reference.compare` for scores without ranks."""
+    from scipy.stats import spearmanr
+
+    still = np.ptp(before) == 0, np.ptp(after) == 0
+    return float(all(still)) if any(still) else float(spearmanr(before, after).statistic)

@@ -1,0 +1,63 @@
+"""The precision that a flow is exported in: the one asked for if the gate lets it, or the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from edgeflow_export.calibration import calibrate
+from edgeflow_export.conditioners import conditioner_count
+from edgeflow_export.gate import ClipWindows, Reference, require, require_finite
+from edgeflow_export.precision_search import Found, emulating_backend, search_precisions
+from edgeflow_export.typed_onnx import typed_onnx
+from edgeflow_runtime.backend import Backend
+from edgeflow_runtime.engines.build import BUCKETS
+
+Array = npt.NDArray[np.float32]
+
+CHOICES = ("fp32", "fp16", "int8", "auto")
+
+
+def give_precision(
+    model: onnx.ModelProto,
+    precision: str,
+    exact: Backend,
+    learned: Sequence[Array],
+    tests: Sequence[ClipWindows],
+    threshold: float,
+    say: Callable[[str], None],
+) -> Found:
+    """Write ``precision`` into a float32 graph, or refuse.
+
+    Args:
+        model: the float32 graph.
+        precision: one of :data:`CHOICES`.
+        exact: runs it.
+        learned: windows (n, T, M) of clips that the flow learned from; int8 is calibrated on them.
+        tests: clips that it did not learn from.
+        threshold: where normal ends, in nats per dimension.
+        say: told what is going on.
+
+    Raises:
+        PrecisionError: the precision costs more than the gate allows, or a score is not finite.
+    """
+    count = conditioner_count(model)
+    if precision == "fp32":
+        return Found(model, ("fp32",) * count, None, 0)
+    say("measuring the range of activations")
+    ranges = calibrate(model, np.concatenate(learned))
+    say(f"scoring {len(tests)} clips in float32")
+    reference = Reference(exact, tests, threshold)
+    if precision == "auto":
+        found = search_precisions(model, ranges, reference, say=say)
+    else:
+        typed = typed_onnx(model, (precision,) * count, ranges)
+        say(f"scoring them in {precision}")
+        gate = reference.compare(emulating_backend(typed))
+        require(gate, precision)
+        found = Found(typed, (precision,) * count, gate, 1)
+    require_finite(emulating_backend(found.model), tests[0].windows, BUCKETS["flow"])
+    return found

@@ -1,0 +1,134 @@
+"""Every graph that is exported compiles with NVIDIA's parser: each model, precision and form.
+
+A compile check, not a Jetson engine: TensorRT-RTX builds here, without a GPU, for compute
+capabilities 8.0, 8.6 and 8.9; an Orin has 8.7 and a Thor 11.0, which it does not build for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from edgeflow.flows import GlowSpec, MAFSpec, build
+from edgeflow_export.audio_onnx import audio_onnx
+from edgeflow_export.calibration import calibrate
+from edgeflow_export.conditioners import conditioner_count
+from edgeflow_export.onnx_from_flow import model_from_flow
+from edgeflow_export.typed_onnx import typed_onnx
+from edgeflow_runtime.engines.build import AHEAD_OF_TIME, BUCKETS
+from edgeflow_runtime.engines.compiler import Order, compile_engine
+from edgeflow_runtime.engines.library import is_installed
+from edgeflow_runtime.logmel import LogMel, LogMelSpec
+from edgeflow_runtime.windows import WindowSpec
+
+pytestmark = pytest.mark.skipif(
+    not is_installed("tensorrt-rtx"),
+    reason="TensorRT-RTX is not installed: pip install -c constraints.txt '.[rtx]'",
+)
+
+SPECS = {
+    "glow": GlowSpec(frames=16, bands=32, blocks=2, steps=2, hidden=16),
+    "maf": MAFSpec(frames=4, bands=32, blocks=4, hidden=48),
+}
+PRECISIONS = ["fp32", "fp16", "int8", "mixed"]
+FORMS = ["windows", "float32", "int16"]
+SECONDS = 1
+
+
+def model_of(spec):
+    torch.manual_seed(0)
+    flow = build(spec)
+    for parameter in flow.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    flow.initialize(torch.randn(64, flow.frames, flow.bands))
+    return model_from_flow(flow)
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {name: model_of(spec) for name, spec in SPECS.items()}
+
+
+def typed(model, precision, spec):
+    count = conditioner_count(model)
+    mixed = ["int8", "fp16", "fp32", "int8"]
+    chosen = [mixed[k % 4] if precision == "mixed" else precision for k in range(count)]
+    windows = np.random.default_rng(0).standard_normal((16, spec.frames, spec.bands), np.float32)
+    return typed_onnx(model, chosen, calibrate(model, windows))
+
+
+def in_form(model, form, spec):
+    if form == "windows":
+        return model
+    logmel = LogMel(LogMelSpec(bands=spec.bands))
+    mean, scale = np.zeros(spec.bands, np.float32), np.ones(spec.bands, np.float32)
+    window = WindowSpec(spec.frames, spec.frames // 2)
+    return audio_onnx(model, logmel, mean, scale, window, SECONDS * 16000, form)
+
+
+def order_of(model, form, precision, capabilities):
+    return Order(
+        onnx=model.SerializeToString(),
+        buckets=BUCKETS["flow" if form == "windows" else "audio"],
+        workspace=256 * 2**20,
+        precision="int8" if precision == "mixed" else precision,
+        compute_capabilities=capabilities,
+    )
+
+
+def compiled(order):
+    import tensorrt_rtx as trt
+
+    return compile_engine(trt, order, None, lambda *_: None)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", SPECS)
+def test_every_graph_compiles(models, name, precision, form):
+    spec = SPECS[name]
+    model = in_form(typed(models[name], precision, spec), form, spec)
+    found = compiled(order_of(model, form, precision, AHEAD_OF_TIME))
+    assert len(found.engine) > 10_000
+    wide = {"fp16": "HALF", "int8": "INT8"}
+    assert ("HALF" in found.layers) == (precision in ("fp16", "mixed"))
+    assert ("INT8" in found.layers) == (precision in ("int8", "mixed"))
+    assert found.layers["FLOAT"] > found.layers.get(wide.get(precision, ""), 0) / 2
+    assert found.layers.get("UINT8", 0) == 0  # inputs are no layers
+
+
+@pytest.mark.parametrize("capability", AHEAD_OF_TIME)
+def test_each_capability_compiles_alone(models, capability):
+    order = order_of(models["glow"], "windows", "fp32", (capability,))
+    assert compiled(order).engine
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spec", "precision", "form"),
+    [
+        (GlowSpec(), "fp16", "windows"),
+        (GlowSpec(), "int8", "int16"),
+        (MAFSpec(), "int8", "windows"),
+    ],
+    ids=lambda value: getattr(value, "model", value),
+)
+def test_the_papers_sizes_compile(spec, precision, form):
+    model = in_form(typed(model_of(spec), precision, spec), form, spec)
+    assert compiled(order_of(model, form, precision, ("8.6",))).engine
+
+
+def test_a_graph_of_another_precision_than_it_says_is_refused(models):
+    from edgeflow_runtime.errors import EngineError
+
+    order = order_of(models["maf"], "windows", "fp16", ("8.6",))
+    with pytest.raises(EngineError, match="says fp16, but TensorRT reads no HALF layer"):
+        compiled(order)
+
+
+def test_half_the_bytes_are_in_the_file(models):
+    """The precision is in the ONNX: weights take half, or a quarter, of float32's bytes."""
+    sizes = {p: len(typed(models["maf"], p, SPECS["maf"]).SerializeToString()) for p in PRECISIONS}
+    assert sizes["fp16"] < 0.6 * sizes["fp32"]
+    assert sizes["int8"] < 0.4 * sizes["fp32"]
