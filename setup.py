@@ -30,6 +30,7 @@ setup(
         "edgeflow.training",
         "edgeflow_export",
         "edgeflow_runtime",
+        "edgeflow_runtime.board",
         "edgeflow_runtime.cli",
         "edgeflow_runtime.engines",
         "edgeflow_benchmarks",

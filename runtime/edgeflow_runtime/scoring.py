@@ -1,13 +1,12 @@
-"""From clips to verdicts: windows of many clips share a batch, results keep the clips' order."""
+"""From clips to verdicts, by one bundle."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from edgeflow_runtime.audio import (
     resample,
 )
 from edgeflow_runtime.backend import Backend, Rows, processors
+from edgeflow_runtime.batching import Pending, map_ahead, run_in_batches
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.choice import AUTO, open_backend
 from edgeflow_runtime.clips import ClipReader, check_length
@@ -67,20 +67,6 @@ class ClipScore:
         names = ("file", "score", "threshold", "verdict", "seconds", "windows", "backend", "device")
         record = {name: getattr(self, name) for name in names}
         return record | ({"error": self.error} if self.error else {})
-
-
-@dataclass
-class _Pending:
-    """A clip on its way: its windows may lie in several batches."""
-
-    file: str
-    seconds: float = math.nan
-    error: str | None = None
-    logmel: Array | None = None
-    samples: Array | None = None
-    results: list[Array] = field(default_factory=list)
-    windows: int = 0
-    missing: int = 0
 
 
 class Scorer:
@@ -208,7 +194,7 @@ class Scorer:
         try:
             return self.score(samples, rate, name=name)
         except (AudioError, ScoreError) as error:
-            return self._judge(_Pending(name, error=str(error)), maps=False)
+            return self._judge(Pending(name, error=str(error)), maps=False)
 
     def score_logmel(
         self, logmel: Array, *, seconds: float = math.nan, name: str = "log-Mel"
@@ -217,7 +203,7 @@ class Scorer:
         if self._audio:
             raise AudioError(f"'{name}' is log-Mel; the graph that runs starts at the samples")
         check_length(name, logmel, self._window)
-        return self._score_one(_Pending(name, seconds, logmel=logmel))
+        return self._score_one(Pending(name, seconds, logmel=logmel))
 
     def score_files(
         self, paths: Iterable[str | Path], *, maps: bool = False
@@ -230,7 +216,7 @@ class Scorer:
         """
         read = partial(self._read, maps=maps)
         ahead = 2 * max(self.backend.workers, processors())
-        yield from self._run(_map_ahead(self._readers, read, paths, ahead), maps=maps)
+        yield from self._run(map_ahead(self._readers, read, paths, ahead), maps=maps)
 
     @property
     def _rate_hz(self) -> int:
@@ -255,7 +241,7 @@ class Scorer:
         mono = check_finite(name, columns[:, column].astype(np.float32))
         return resample(mono, rate, self._rate_hz, self.reader.min_rate_hz)
 
-    def _read(self, path: str | Path, *, maps: bool) -> _Pending:
+    def _read(self, path: str | Path, *, maps: bool) -> Pending:
         name = os.fsencode(path).decode(errors="replace")
         try:
             if self._audio:
@@ -264,16 +250,16 @@ class Scorer:
             logmel, seconds = self.reader.read(path)
             check_length(str(path), logmel, self._window)
         except AudioError as error:
-            return _Pending(name, error=os.fsencode(str(error)).decode(errors="replace"))
-        return _Pending(name, seconds, logmel=logmel)
+            return Pending(name, error=os.fsencode(str(error)).decode(errors="replace"))
+        return Pending(name, seconds, logmel=logmel)
 
-    def _hear(self, name: str, samples: Array, *, maps: bool) -> _Pending:
+    def _hear(self, name: str, samples: Array, *, maps: bool) -> Pending:
         """A clip's (n,) samples, as the graph wants them; maps are drawn over log-Mel."""
         seconds = len(samples) / self._rate_hz
         if self._audio is None:
             logmel = self.reader.listen(name, samples)
             check_length(name, logmel, self._window)
-            return _Pending(name, seconds, logmel=logmel)
+            return Pending(name, seconds, logmel=logmel)
         check_audible(name, samples, allow_clipped=self.reader.allow_clipped)
         if len(samples) != self._audio.samples:
             raise AudioError(
@@ -281,15 +267,15 @@ class Scorer:
                 f"clips of {self._audio.samples}: leave --audio-in out for other lengths"
             )
         drawn_over = self.reader.listen(name, samples) if maps else None
-        return _Pending(name, seconds, logmel=drawn_over, samples=samples)
+        return Pending(name, seconds, logmel=drawn_over, samples=samples)
 
-    def _score_one(self, clip: _Pending) -> ClipScore:
+    def _score_one(self, clip: Pending) -> ClipScore:
         (result,) = self._run([clip], maps=False)
         if result.error:
             raise ScoreError(result.error)
         return result
 
-    def _rows(self, clip: _Pending) -> Rows:
+    def _rows(self, clip: Pending) -> Rows:
         """What a clip sends through the graph: its windows, or itself; nothing if it has neither.
 
         Returns:
@@ -301,59 +287,20 @@ class Scorer:
             return np.empty(0)
         return self._window.views(self.bundle.standardise(clip.logmel))
 
-    def _run(self, clips: Iterable[_Pending], *, maps: bool) -> Iterator[ClipScore]:
-        """Score ``clips`` batch by batch; yield each as soon as it and all before it are done."""
-        run = self.backend.nll_map if maps else self.backend.nll
-        waiting: deque[_Pending] = deque()
-        flying: deque[tuple[Future[Array], list[tuple[_Pending, int]]]] = deque()
-        try:
-            for batch, shares in self._batches(clips, waiting):
-                flying.append((self._pool.submit(run, batch), shares))
-                if len(flying) > 2 * self.backend.workers:
-                    _land(*flying.popleft())
-                yield from self._done(waiting, maps)
-            while flying:
-                _land(*flying.popleft())
-                yield from self._done(waiting, maps)
-            yield from self._done(waiting, maps)
-        finally:
-            for result, _ in flying:
-                result.cancel()
+    def _run(self, clips: Iterable[Pending], *, maps: bool) -> Iterator[ClipScore]:
+        """Score ``clips``; yield each as soon as it and all before it are done."""
+        backend = self.backend
+        run = backend.nll_map if maps else backend.nll
+        ahead = 2 * backend.workers
+        for clip in run_in_batches(clips, self._rows, run, self._pool, backend.batch, ahead):
+            yield self._judge(clip, maps)
 
-    def _batches(
-        self, clips: Iterable[_Pending], waiting: deque[_Pending]
-    ) -> Iterator[tuple[Rows, list[tuple[_Pending, int]]]]:
-        """Fill batches with rows across clips; each comes with how many are whose."""
-        size = self.backend.batch
-        parts: list[Rows] = []
-        shares: list[tuple[_Pending, int]] = []
-        room = size
-        for clip in clips:
-            waiting.append(clip)
-            left = self._rows(clip)
-            clip.missing = len(left)
-            while len(left):
-                part, left = left[:room], left[room:]
-                parts.append(part)
-                shares.append((clip, len(part)))
-                room -= len(part)
-                if room == 0:
-                    yield np.concatenate(parts), shares
-                    parts, shares, room = [], [], size
-        if parts:
-            yield np.concatenate(parts), shares
-
-    def _done(self, waiting: deque[_Pending], maps: bool) -> Iterator[ClipScore]:
-        while waiting and waiting[0].missing == 0:
-            yield self._judge(waiting.popleft(), maps)
-
-    def _judge(self, clip: _Pending, maps: bool) -> ClipScore:
+    def _judge(self, clip: Pending, maps: bool) -> ClipScore:
         """The verdict on a clip whose windows are all scored, or whose reading failed."""
         found: Array | None = np.concatenate(clip.results) if clip.results else None
         score, verdict, error = None, UNKNOWN, clip.error
         if found is not None:
             found = found[0] if self._audio else found  # (windows,), for maps (windows, t, m)
-            clip.windows = len(found)
             score = float(np.mean(found.reshape(len(found), -1).sum(axis=1), dtype=np.float64))
             if math.isfinite(score):
                 verdict = ANOMALOUS if score > self.threshold else NORMAL
@@ -366,39 +313,10 @@ class Scorer:
             threshold=self.threshold,
             verdict=verdict,
             seconds=None if math.isnan(clip.seconds) else clip.seconds,
-            windows=clip.windows,
+            windows=0 if found is None else len(found),
             backend=self.backend.name,
             device=self.backend.device,
             error=error,
             logmel=clip.logmel if maps else None,
             nll_map=found if maps else None,
         )
-
-
-def _land(result: Future[Array], shares: list[tuple[_Pending, int]]) -> None:
-    """Hand each clip its share of a batch's result."""
-    values, start = result.result(), 0
-    for clip, count in shares:
-        clip.results.append(values[start : start + count])
-        clip.missing -= count
-        start += count
-
-
-def _map_ahead(
-    pool: ThreadPoolExecutor,
-    read: Callable[[str | Path], _Pending],
-    paths: Iterable[str | Path],
-    ahead: int,
-) -> Iterator[_Pending]:
-    """``map`` in order, at most ``ahead`` clips in memory before they are wanted."""
-    queue: deque[Future[_Pending]] = deque()
-    try:
-        for path in paths:
-            queue.append(pool.submit(read, path))
-            if len(queue) > ahead:
-                yield queue.popleft().result()
-        while queue:
-            yield queue.popleft().result()
-    finally:
-        for result in queue:
-            result.cancel()

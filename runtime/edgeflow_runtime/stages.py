@@ -19,7 +19,7 @@ from edgeflow_runtime.config import StrictConfig
 from edgeflow_runtime.engines.build import BuildOrder, Say, build_engine
 from edgeflow_runtime.engines.driver import probe_gpu
 from edgeflow_runtime.engines.library import is_installed
-from edgeflow_runtime.errors import BackendError, DeviceError, EdgeflowError, EngineError
+from edgeflow_runtime.errors import DeviceError, EdgeflowError, EngineError
 from edgeflow_runtime.golden import allowed_nll, golden_rows, worst_in
 
 Array = npt.NDArray[np.float32]
@@ -130,9 +130,11 @@ def _engine(bundle: Bundle, graph: str, name: str, say: Say) -> Iterator[Stage]:
         except EngineError:
             build_engine(bundle.path, BuildOrder(graph, name), say)
             backend = TensorRtBackend.load(bundle, name, graph)
-        yield _nll(bundle, graph, backend, (1, backend.batch))
-        backend.close()
-    except BackendError as error:
+        try:
+            yield _nll(bundle, graph, backend, (1, backend.batch))
+        finally:
+            backend.close()
+    except EngineError as error:
         yield Stage(stage, "differs", str(error))
     except EdgeflowError as error:
         yield Stage(stage, "missing", str(error))

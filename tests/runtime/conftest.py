@@ -1,4 +1,4 @@
-"""Roots of boards, built from the trees in ``boards``."""
+"""Roots of boards, built from the trees in ``board/trees``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-BOARDS = Path(__file__).parent / "boards"
+BOARDS = Path(__file__).parent / "board" / "trees"
 
 
 @pytest.fixture

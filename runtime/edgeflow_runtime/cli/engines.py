@@ -11,7 +11,7 @@ import click
 from edgeflow_runtime.progress import BuildProgress
 
 if TYPE_CHECKING:
-    from edgeflow_runtime.diagnosis import Finding
+    from edgeflow_runtime.board.diagnosis import Finding
     from edgeflow_runtime.engines.record import EngineRecord
     from edgeflow_runtime.stages import Stage
 
@@ -89,9 +89,9 @@ def doctor(context: click.Context, bundle: Path | None, root: Path, as_json: boo
     and the first stage that differs is named; a missing engine is built first. The exit status is 0
     if all is well, 1 if something is missing, 2 if a stage differs.
     """
-    from edgeflow_runtime.board import read_board
-    from edgeflow_runtime.diagnosis import board_rows, diagnose
-    from edgeflow_runtime.interpreter import read_python
+    from edgeflow_runtime.board.diagnosis import board_rows, diagnose
+    from edgeflow_runtime.board.facts import read_board
+    from edgeflow_runtime.board.interpreter import read_python
 
     here = root.resolve() == Path("/")
     board, python = read_board(root), read_python() if here else None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeflow_runtime.board import read_board
+from edgeflow_runtime.board.facts import read_board
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.engines.driver import Gpu, probe_gpu
 from edgeflow_runtime.engines.library import import_library, library_build

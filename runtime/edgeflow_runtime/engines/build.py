@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from edgeflow_runtime.board import read_board
+from edgeflow_runtime.board.facts import read_board
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.engines.builder import Request
 from edgeflow_runtime.engines.driver import probe_gpu

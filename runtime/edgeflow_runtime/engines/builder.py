@@ -84,8 +84,10 @@ def build(request: Request, answers: Answers) -> EngineRecord:
 
         device = CudaDevice(trt, compiled.engine, request.buckets, gpu)
         backend = TensorRtBackend(request.backend, device)
-        proof = prove(bundle, request.graph, backend, request.buckets)
-        backend.close()
+        try:
+            proof = prove(bundle, request.graph, backend, request.buckets)
+        finally:
+            backend.close()
     sha256 = hashlib.sha256(compiled.engine).hexdigest()
     return _record(request, bundle, key, compiled.layers, seconds, sha256, proof)
 

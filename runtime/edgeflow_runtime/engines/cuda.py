@@ -27,9 +27,9 @@ NUMPY = {
 """TensorRT's types by name."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Resources:
-    """What belongs to one slot on the GPU."""
+    """What belongs to one slot on the GPU; emptied at the end, as slots may outlive the context."""
 
     addresses: dict[str, Any]
     """Device memory by tensor name."""
@@ -68,12 +68,13 @@ class CudaDevice:
         self._outputs: list[str] = []
         self._complaints: list[str] = []
         self._slots: list[Slot] = []
+        self._memory: list[Any] = []
 
     def open(self) -> None:
         """See the protocol."""
-        self._cuda = cuda = require("pycuda.driver", "jetson")
-        cuda.init()
+        self._cuda = cuda = _load_pycuda()
         _check_driver(cuda)
+        cuda.init()
         # The primary context is the one that every other library in the process uses, too.
         self._context = cuda.Device(self._index).retain_primary_context()
         self._context.push()
@@ -92,7 +93,7 @@ class CudaDevice:
         """See the protocol; the largest profile decides the sizes."""
         largest = self.buckets[-1]
         host = {name: self._pinned(name, largest) for name in (*self._inputs, *self._outputs)}
-        addresses = {name: self._cuda.mem_alloc(array.nbytes) for name, array in host.items()}
+        addresses = {name: self._allocated(array.nbytes) for name, array in host.items()}
         resources = _Resources(addresses, self._cuda.Event())
         (source,) = self._inputs
         slot = Slot(host[source], {name: host[name] for name in self._outputs}, resources)
@@ -104,9 +105,8 @@ class CudaDevice:
         cuda, run, resources = self._cuda, self._runs[bucket], slot.resources
         (source,) = self._inputs
         cuda.memcpy_htod_async(resources.addresses[source], slot.input[:bucket], self._stream)
-        for name, address in resources.addresses.items():
-            run.set_tensor_address(name, int(address))
-        if not run.execute_async_v3(self._stream.handle):
+        bound = [run.set_tensor_address(n, int(at)) for n, at in resources.addresses.items()]
+        if not (all(bound) and run.execute_async_v3(self._stream.handle)):
             raise BackendError(f"TensorRT cannot run a batch of {bucket}: {self._complaint()}")
         for name in outputs:
             target = slot.outputs[name][:bucket]
@@ -118,19 +118,41 @@ class CudaDevice:
         slot.resources.done.synchronize()
 
     def close(self) -> None:
-        """See the protocol; contexts go before the engine, the engine before the runtime."""
+        """See the protocol; contexts go before the engine, the engine before the runtime.
+
+        Others may hold the primary context, too: what stayed in it would stay for good.
+        """
         if self._context is None:
             return
-        self._runs.clear()
-        self._engine = self._runtime = None
+        try:
+            idle = self._is_idle()
+            self._runs.clear()
+            self._engine = self._runtime = None
+            if idle:
+                self._give_back()
+        finally:
+            # Off pycuda's stack, whatever happened: it ends the process if a thread leaves one.
+            self._context.detach()
+            self._context = None
+
+    def _is_idle(self) -> bool:
+        """Wait for what still runs; ``False`` if the context is broken, and all in it lost."""
+        try:
+            if self._stream is not None:
+                self._stream.synchronize()
+        except self._cuda.Error:
+            return False
+        return True
+
+    def _give_back(self) -> None:
+        for memory in self._memory:
+            memory.free()
         for slot in self._slots:
-            for address in slot.resources.addresses.values():
-                address.free()
+            slot.resources.addresses.clear()
+            slot.resources.done = None
+        self._memory.clear()
         self._slots.clear()
         self._stream = None
-        self._context.pop()
-        self._context.detach()
-        self._context = None
 
     def _read_tensors(self) -> None:
         engine, trt = self._engine, self._trt
@@ -149,7 +171,8 @@ class CudaDevice:
         run = self._engine.create_execution_context()
         if run is None:
             raise BackendError(f"TensorRT has no memory for a context: {self._complaint()}")
-        run.set_optimization_profile_async(profile, self._stream.handle)
+        if not run.set_optimization_profile_async(profile, self._stream.handle):
+            raise EngineError(f"TensorRT refuses profile {profile}: {self._complaint()}")
         self._stream.synchronize()
         (source,) = self._inputs
         smallest, _, largest = self._engine.get_tensor_profile_shape(source, profile)
@@ -158,7 +181,8 @@ class CudaDevice:
                 f"profile {profile} of the engine takes batches of {smallest[0]} to {largest[0]}; "
                 f"its record says {bucket}"
             )
-        run.set_input_shape(source, tuple(largest))
+        if not run.set_input_shape(source, tuple(largest)):
+            raise EngineError(f"TensorRT refuses a batch of {bucket}: {self._complaint()}")
         unknown = run.infer_shapes()
         if unknown:
             raise EngineError(f"the engine leaves the shapes of {', '.join(unknown)} open")
@@ -167,12 +191,33 @@ class CudaDevice:
     def _pinned(self, name: str, rows: int) -> npt.NDArray[Any]:
         """Page-locked memory for a tensor: only such memory is copied while the caller goes on."""
         shape = tuple(self._runs[rows].get_tensor_shape(name))
-        dtype = NUMPY[self._engine.get_tensor_dtype(name).name]
-        array: npt.NDArray[Any] = self._cuda.pagelocked_empty(shape, dtype)
+        kind = self._engine.get_tensor_dtype(name).name
+        if kind not in NUMPY:
+            raise EngineError(f"the engine's {name!r} is of the type {kind}, which NumPy lacks")
+        array: npt.NDArray[Any] = self._cuda.pagelocked_empty(shape, NUMPY[kind])
+        self._memory.append(array.base)
         return array
+
+    def _allocated(self, size: int) -> Any:  # noqa: ANN401
+        """Memory on the GPU."""
+        self._memory.append(self._cuda.mem_alloc(size))
+        return self._memory[-1]
 
     def _complaint(self) -> str:
         return last_complaint(self._complaints, "it gives no reason")
+
+
+def _load_pycuda() -> Any:  # noqa: ANN401
+    """pycuda, which is linked with the functions of the CUDA that it was built with."""
+    try:
+        return require("pycuda.driver", "jetson")
+    except ImportError as error:
+        reason = " ".join(str(error).split())
+        raise DeviceError(
+            f"pycuda cannot be loaded: {reason}: it was built for another CUDA or Python; update "
+            "the driver, or build pycuda on this machine: "
+            "pip install --force-reinstall --no-deps --no-cache-dir pycuda"
+        ) from error
 
 
 def _check_driver(cuda: Any) -> None:  # noqa: ANN401

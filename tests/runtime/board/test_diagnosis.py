@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeflow_runtime.board import AudioGroup, Board, Memory, PowerMode, read_board
-from edgeflow_runtime.diagnosis import Finding, board_rows, diagnose
-from edgeflow_runtime.interpreter import PythonFacts, read_python
+from edgeflow_runtime.board.diagnosis import Finding, board_rows, diagnose
+from edgeflow_runtime.board.facts import AudioGroup, Board, Memory, PowerMode, read_board
+from edgeflow_runtime.board.interpreter import PythonFacts, read_python
 
 Plant = Callable[[str], Path]
 
@@ -334,7 +334,7 @@ def test_the_running_python():
 
 def test_reading_the_python_imports_nothing_heavy():
     code = (
-        "import sys; from edgeflow_runtime.interpreter import read_python; read_python();"
+        "import sys; from edgeflow_runtime.board.interpreter import read_python; read_python();"
         "print({'numpy', 'tensorrt', 'pycuda', 'onnxruntime'} & set(sys.modules))"
     )
     runtime = Path(__file__).parents[2] / "runtime"

@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from edgeflow_runtime.board import Board, Microphone
+from edgeflow_runtime.board.facts import Board, Microphone
+from edgeflow_runtime.board.installed import version_tuple
+from edgeflow_runtime.board.interpreter import BASE_PACKAGES, PythonFacts
 from edgeflow_runtime.config import StrictConfig
-from edgeflow_runtime.installed import version_tuple
-from edgeflow_runtime.interpreter import BASE_PACKAGES, PythonFacts
 
 OLDEST_PYTHON = (3, 10)
 OLDEST_L4T = (36, 4)

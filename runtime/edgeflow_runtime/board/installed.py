@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from edgeflow_runtime.board.rooted import RootedFiles
 from edgeflow_runtime.config import StrictConfig
-from edgeflow_runtime.rooted import RootedFiles
 
 JETPACKS = {
     "39.2.1": "7.2.1",

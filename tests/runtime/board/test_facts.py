@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeflow_runtime.board import Board, PowerMode, read_board
-from edgeflow_runtime.installed import installed_packages
-from edgeflow_runtime.rooted import RootedFiles
+from edgeflow_runtime.board.facts import Board, PowerMode, read_board
+from edgeflow_runtime.board.installed import installed_packages
+from edgeflow_runtime.board.rooted import RootedFiles
 
 Plant = Callable[[str], Path]
 
@@ -88,7 +88,7 @@ def test_a_board_travels_as_a_document(plant: Plant, name: str):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_links_of_the_trees_stay_text(name: str):
-    folder = Path(__file__).parent / "boards"
+    folder = Path(__file__).parent / "trees"
     assert not [path for path in folder.rglob("*") if path.is_symlink()]
     links = (folder / f"{name}.links").read_text().splitlines()
     assert any(" -> /" in link for link in links)

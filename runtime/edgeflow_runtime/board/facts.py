@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeflow_runtime.config import StrictConfig
-from edgeflow_runtime.installed import (
+from edgeflow_runtime.board.installed import (
     Binding,
     first_group,
     installed_packages,
@@ -21,7 +20,8 @@ from edgeflow_runtime.installed import (
     read_pythons,
     read_tensorrt,
 )
-from edgeflow_runtime.rooted import RootedFiles
+from edgeflow_runtime.board.rooted import RootedFiles
+from edgeflow_runtime.config import StrictConfig
 
 FAMILIES = {
     "tegra264": "thor",

@@ -1,0 +1,160 @@
+"""What can run a flow on this machine: each engine, runtime and torch mode, or why it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgeflow.flows import Flow
+from edgeflow_runtime.backend import OnnxRuntimeBackend
+from edgeflow_runtime.bundle import Bundle
+from edgeflow_runtime.engines.build import BuildOrder, build_engine
+from edgeflow_runtime.engines.driver import probe_gpu
+from edgeflow_runtime.engines.library import is_installed
+from edgeflow_runtime.engines.record import EngineRecord
+from edgeflow_runtime.errors import BackendError, EdgeflowError
+
+Array = npt.NDArray[np.float32]
+Run = Callable[[npt.NDArray[Any]], Array]
+
+
+@dataclass
+class Runners:
+    """What runs here, by name, and why the rest does not."""
+
+    runs: dict[str, Run] = field(default_factory=dict)
+    """Rows (n, ...) to their NLL, results on the host."""
+    records: dict[str, EngineRecord] = field(default_factory=dict)
+    """What is said of the engines among them."""
+    absent: dict[str, str] = field(default_factory=dict)
+    """Why the rest does not, by the name without its label."""
+
+    def try_to_add(self, name: str, label: str, make: Callable[[], Run]) -> None:
+        """Add what ``make`` gives as ``name label``, or the reason why it gives nothing."""
+        try:
+            self.runs[f"{name} {label}"] = make()
+        except EdgeflowError as error:
+            self.absent[name] = str(error)
+
+
+def engine_runs(
+    found: Runners, bundle: Path, graph: str, label: str, buckets: Sequence[int], stack: ExitStack
+) -> None:
+    """Build a bundle's graph with TensorRT and TensorRT-RTX and add the engines.
+
+    Args:
+        found: added to.
+        bundle: whose graph.
+        graph: ``flow`` or ``audio``.
+        label: what the runs are called after the backend's name.
+        buckets: batch sizes.
+        stack: closes them.
+    """
+    for backend in ("tensorrt", "tensorrt-rtx"):
+        make = _engine_maker(found, label, bundle, graph, backend, tuple(buckets), stack)
+        found.try_to_add(backend, label, make)
+
+
+def _engine_maker(
+    found: Runners,
+    label: str,
+    bundle: Path,
+    graph: str,
+    backend: str,
+    buckets: tuple[int, ...],
+    stack: ExitStack,
+) -> Callable[[], Run]:
+    def make() -> Run:
+        if not is_installed(backend):
+            raise BackendError(f"{backend} is not installed")
+        probe_gpu()
+        from edgeflow_runtime.engines.backend import TensorRtBackend
+
+        found.records[f"{backend} {label}"] = build_engine(
+            bundle, BuildOrder(graph, backend, buckets), lambda *_: None
+        )
+        opened = TensorRtBackend.load(Bundle.load(bundle), backend, graph)
+        stack.callback(opened.close)
+        return opened.nll
+
+    return make
+
+
+def onnxruntime_runs(found: Runners, onnx: bytes, label: str, buckets: Sequence[int]) -> None:
+    """Add ONNX Runtime on the CPU and, where its provider runs, on the GPU."""
+    found.try_to_add("onnxruntime cpu", label, lambda: OnnxRuntimeBackend(onnx).nll)
+    found.try_to_add("onnxruntime cuda", label, lambda: _cuda_session(onnx, buckets))
+
+
+def _cuda_session(onnx: bytes, buckets: Sequence[int]) -> Run:
+    import onnxruntime
+
+    provider = "CUDAExecutionProvider"
+    if provider not in onnxruntime.get_available_providers():
+        raise BackendError("this onnxruntime has no CUDA")
+    options = onnxruntime.SessionOptions()
+    # Convolutions in TF32 would not be what float32 is elsewhere in the table.
+    settings = [(provider, {"use_tf32": "0"})]
+    try:
+        session = onnxruntime.InferenceSession(onnx, options, providers=settings)
+    except Exception as error:  # onnxruntime raises classes of its own
+        raise BackendError(" ".join(str(error).split())) from error
+    if session.get_providers()[0] != provider:
+        raise BackendError(f"onnxruntime fell back to {session.get_providers()[0]}")
+    name = session.get_inputs()[0].name
+
+    def run(rows: npt.NDArray[Any]) -> Array:
+        parts = range(0, len(rows), buckets[-1])
+        found = [session.run(["nll"], {name: rows[i : i + buckets[-1]]})[0] for i in parts]
+        return np.concatenate(found)
+
+    return run
+
+
+def torch_runs(found: Runners, flow: Flow, example: Array) -> str:
+    """Add torch, eager and compiled, of the unfolded flow; return the device it runs on."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # As everywhere else in the table, float32 is float32.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    moved = flow.to(device)
+    found.runs["torch eager"] = _torch_run(moved.nll, device)
+    compiled = _torch_run(torch.compile(moved.nll), device)
+    try:
+        compiled(example)
+    except Exception as error:  # no compiler, an unsupported board: torch raises many classes
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        found.absent["torch.compile"] = first
+    else:
+        found.runs["torch.compile"] = compiled
+    return str(device)
+
+
+def _torch_run(nll: Callable[[torch.Tensor], torch.Tensor], device: torch.device) -> Run:
+    def run(rows: npt.NDArray[Any]) -> Array:
+        with torch.inference_mode():
+            found: Array = nll(torch.from_numpy(rows).to(device)).cpu().numpy()  # waits for it
+        return found
+
+    return run
+
+
+def gpu_facts() -> Iterator[tuple[str, str]]:
+    """The GPU, its driver, and the libraries that could use it, as text by name."""
+    try:
+        gpu = probe_gpu()
+        memory = f"{gpu.memory / 1e9:.1f} GB{' shared with the processor' * gpu.integrated}"
+        yield "GPU", f"{gpu.name}, compute capability {gpu.compute_capability}, {memory}"
+        yield "driver", f"speaks CUDA {gpu.driver}"
+    except EdgeflowError as error:
+        yield "GPU", f"none: {error}"
+    for backend in ("tensorrt", "tensorrt-rtx"):
+        yield backend, "installed" if is_installed(backend) else "not installed"
+    yield "torch's CUDA", str(torch.version.cuda)
