@@ -52,5 +52,5 @@ def test_links_lead_somewhere(page: Path):
 def test_commands_in_the_documents_exist():
     for page in PAGES:
         blocks = "\n".join(re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL))
-        for name in re.findall(r"edgeflow (\w+) ", blocks):
+        for name in re.findall(r"(?<![.\w])edgeflow (\w+)", blocks):
             assert name in COMMANDS, f"{page.name} runs 'edgeflow {name}'"
