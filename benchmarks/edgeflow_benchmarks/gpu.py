@@ -47,8 +47,8 @@ class Extent:
     """Batch sizes of clips, for the graph that starts at the samples."""
 
 
-FULL = Extent(16, 15, (1, 16, 64), (1, 4, 16))
-QUICK = Extent(2, 2, (1, 4), (1, 2))
+FULL = Extent(16, 9, (1, 16, 64), (1, 4))
+QUICK = Extent(2, 1, (1, 4), (1, 2))
 
 
 @click.command()

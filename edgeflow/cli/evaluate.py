@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeflow_runtime.options import FaultTally
+from edgeflow_runtime.options import BACKENDS, CPU, FaultTally
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,13 @@ if TYPE_CHECKING:
 @click.option("--json", "style", flag_value="json", help="One JSON document.")
 @click.option("--csv", "style", flag_value="csv", help="Comma-separated values.")
 @click.option("--channel", type=click.IntRange(min=0), help="Channel to listen to; 0 is the first.")
-def evaluate(run_or_bundle: Path, data: Path, style: str | None, channel: int | None) -> None:
+@click.option(
+    "--backend", type=click.Choice(BACKENDS), default=CPU, show_default=True,
+    help="What runs a bundle's flow.",
+)  # fmt: skip
+def evaluate(
+    run_or_bundle: Path, data: Path, style: str | None, channel: int | None, backend: str
+) -> None:
     """Print AUC and pAUC per machine beside the one-second baseline.
 
     RUN|BUNDLE is a run, a folder of runs, a bundle or a folder of bundles. pAUC is the area up to a
@@ -50,8 +56,11 @@ def evaluate(run_or_bundle: Path, data: Path, style: str | None, channel: int | 
     with FaultTally() as tally:
         for path in bundles or find_runs(run_or_bundle):
             with tally.one():
-                judge = _evaluate_bundle if bundles else _evaluate_run
-                results.append(judge(path, dataset, channel))
+                results.append(
+                    _evaluate_bundle(path, dataset, channel, backend)
+                    if bundles
+                    else _evaluate_run(path, dataset, channel)
+                )
         if results:
             {"json": _print_json, "csv": _print_csv}.get(style or "", _print_table)(results)
 
@@ -80,7 +89,9 @@ def _evaluate_run(folder: Path, dataset: Dataset, channel: int | None) -> Machin
     return evaluate_machine(machine, RunScores(run, store, device), store)
 
 
-def _evaluate_bundle(path: Path, dataset: Dataset, channel: int | None) -> MachineResult:
+def _evaluate_bundle(
+    path: Path, dataset: Dataset, channel: int | None, backend: str
+) -> MachineResult:
     import numpy as np
 
     from edgeflow.evaluation import evaluate_machine
@@ -90,7 +101,7 @@ def _evaluate_bundle(path: Path, dataset: Dataset, channel: int | None) -> Machi
     from edgeflow_runtime.progress import track
     from edgeflow_runtime.scoring import Scorer
 
-    scorer = Scorer.load(path, channel=channel, allow_clipped=True)
+    scorer = Scorer.load(path, channel=channel, allow_clipped=True, backend=backend)
     manifest = scorer.bundle.manifest
 
     def scores(paths: Sequence[Path]) -> npt.NDArray[np.float64]:

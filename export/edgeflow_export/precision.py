@@ -47,8 +47,10 @@ def give_precision(
     count = conditioner_count(model)
     if precision == "fp32":
         return Found(model, ("fp32",) * count, None, 0)
-    say("measuring the range of activations")
-    ranges = calibrate(model, np.concatenate(learned))
+    ranges: dict[str, float] = {}
+    if precision != "fp16":
+        say("measuring the range of activations")
+        ranges = calibrate(model, np.concatenate(learned))
     say(f"scoring {len(tests)} clips in float32")
     reference = Reference(exact, tests, threshold)
     if precision == "auto":

@@ -9,12 +9,7 @@ from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.engines.driver import probe_gpu
 from edgeflow_runtime.engines.store import EngineStore
 from edgeflow_runtime.errors import BackendError, ConfigError, DeviceError, MissingExtraError
-
-AUTO, CPU = "auto", "onnxruntime"
-ENGINES = ("tensorrt", "tensorrt-rtx")
-"""Backends that run engines on a GPU, the preferred one first."""
-
-BACKENDS = (AUTO, *ENGINES, CPU)
+from edgeflow_runtime.options import AUTO, BACKENDS, CPU, ENGINES
 
 
 def open_backend(
@@ -33,7 +28,7 @@ def open_backend(
 
     Args:
         bundle: whose graph.
-        name: one of :data:`BACKENDS`.
+        name: one of :data:`~edgeflow_runtime.options.BACKENDS`.
         graph: ``flow``, or ``audio`` for the one that starts at the samples.
         require_gpu: refuse to score on the CPU.
         workers: threads that run the graph on the CPU; all its own if not given.

@@ -11,6 +11,13 @@ import click
 
 from edgeflow_runtime.errors import EdgeflowError
 
+AUTO, CPU = "auto", "onnxruntime"
+ENGINES = ("tensorrt", "tensorrt-rtx")
+"""Backends that run engines on a GPU, the preferred one first."""
+
+BACKENDS = (AUTO, *ENGINES, CPU)
+"""What can be asked to run a graph."""
+
 
 class FiniteFloat(click.FloatRange):
     """A number in a range that is neither NaN nor, where the range is open, infinite."""

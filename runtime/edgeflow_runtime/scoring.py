@@ -25,9 +25,10 @@ from edgeflow_runtime.audio import (
 from edgeflow_runtime.backend import Backend, Rows, processors
 from edgeflow_runtime.batching import Pending, map_ahead, run_in_batches
 from edgeflow_runtime.bundle import Bundle
-from edgeflow_runtime.choice import AUTO, open_backend
+from edgeflow_runtime.choice import open_backend
 from edgeflow_runtime.clips import ClipReader, check_length
 from edgeflow_runtime.errors import AudioError, ConfigError, ScoreError
+from edgeflow_runtime.options import AUTO
 from edgeflow_runtime.pcm import encode
 
 Array = npt.NDArray[np.float32]

@@ -21,6 +21,7 @@ from edgeflow_runtime.engines.driver import probe_gpu
 from edgeflow_runtime.engines.library import is_installed
 from edgeflow_runtime.errors import DeviceError, EdgeflowError, EngineError
 from edgeflow_runtime.golden import allowed_nll, golden_rows, worst_in
+from edgeflow_runtime.options import ENGINES
 
 Array = npt.NDArray[np.float32]
 
@@ -61,7 +62,7 @@ def replay_stages(path: Path, say: Say) -> Iterator[Stage]:
     for graph in ("flow", "audio") if bundle.audio_onnx else ("flow",):
         cpu = OnnxRuntimeBackend(bundle.graph(graph))
         yield _nll(bundle, graph, cpu, (1, cpu.batch))
-        for name in ("tensorrt", "tensorrt-rtx"):
+        for name in ENGINES:
             yield from _engine(bundle, graph, name, say)
 
 

@@ -45,6 +45,31 @@ def test_quick_run_reports_every_row(tmp_path: Path) -> None:
     assert agreement["reached"] is True
 
 
+@pytest.mark.slow
+def test_the_gpu_script_measures_what_is_here_and_names_the_rest(tmp_path: Path) -> None:
+    _needs_extras()
+    from edgeflow_benchmarks.gpu import main as gpu
+
+    path = tmp_path / "gpu.json"
+    result = CliRunner().invoke(gpu, ["--quick", "--json", str(path)])
+    assert result.exit_code == 0, result.output
+    content = json.loads(path.read_text())
+    names = [row["what"] for row in content["rows"]]
+    for flow in ("Glow", "MAF"):
+        for precision in ("fp32", "fp16", "int8"):
+            for way in ("on cpu, batch 4", "from samples, batch 2", "files to verdicts"):
+                if way == "on cpu, batch 4" and not content["environment"]["GPU"].startswith("no"):
+                    continue
+                rest = f"{way}, onnxruntime" + (" cpu" if "batch" in way else "")
+                assert f"{flow} {rest} {precision}".replace(" files", ", files") in names
+    for row in content["rows"]:
+        assert math.isfinite(row["ratio"])
+        assert row["ratio"] > 0
+    ran = " ".join(names)
+    for backend in ("tensorrt", "tensorrt-rtx", "onnxruntime cuda"):
+        assert f"{backend} fp16" in ran or content["environment"][backend]
+
+
 def test_multiply_adds_of_a_graph_counted_by_hand() -> None:
     _needs_extras()
     from onnx import TensorProto, helper, numpy_helper

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgeflow_runtime.options import ENGINES
 from edgeflow_runtime.progress import BuildProgress
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ COLOURS = {"ok": "green", "note": "yellow", "missing": "red", "differs": "red"}
     help="Megabytes that TensorRT may use while it builds.",
 )  # fmt: skip
 @click.option(
-    "--backend", type=click.Choice(["tensorrt", "tensorrt-rtx"]), default="tensorrt",
+    "--backend", type=click.Choice(ENGINES), default="tensorrt",
     show_default=True, help="Which library builds.",
 )  # fmt: skip
 @click.option("--audio-in", is_flag=True, help="Build the graph that starts at the samples.")
@@ -55,6 +56,8 @@ def build(
 
 def _engine_rows(bundle: Path, record: EngineRecord) -> dict[str, str]:
     """What was built, for people."""
+    from edgeflow_runtime.engines.store import EngineStore
+
     key, proof = record.key, record.proof
     layers = ", ".join(f"{n} {name.lower()}" for name, n in sorted(record.layers.items()))
     ran = (
@@ -64,7 +67,7 @@ def _engine_rows(bundle: Path, record: EngineRecord) -> dict[str, str]:
     )
     build = f" build {key.build}" if key.build else ""
     return {
-        "what": f"{record.label}: {bundle.with_suffix('.engines') / record.file}",
+        "what": f"{record.label}: {EngineStore(bundle).folder / record.file}",
         "graph": f"{key.graph}, {record.precision}; parsed layers: {layers}",
         "for": f"{key.gpu or 'GPUs'} of compute capability {key.compute_capability}, "
         f"{key.backend} {key.version}{build}",

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeflow_runtime.options import FiniteFloat
+from edgeflow_runtime.options import BACKENDS, FiniteFloat
 
 if TYPE_CHECKING:
     from edgeflow_runtime.bundle import Bundle
     from edgeflow_runtime.scoring import ClipScore, Scorer
 
 EXIT_NORMAL, EXIT_ANOMALY, EXIT_FAULT = 0, 1, 2
-
-BACKENDS = ("auto", "tensorrt", "tensorrt-rtx", "onnxruntime")
 
 COLOURS = {"normal": "green", "anomalous": "red", "unknown": "yellow"}
 

@@ -116,6 +116,7 @@ def engine_key(
         build=library_build(backend, trt.__version__),
         gpu=gpu.name if gpu else None,
         compute_capability=gpu.compute_capability if gpu else ",".join(compute_capabilities),
+        multiprocessors=gpu.multiprocessors if gpu else None,
         driver=gpu.driver if gpu else None,
         l4t=read_board().l4t if gpu else None,
     )

@@ -82,7 +82,8 @@ def compile_engine(
     config.clear_flag(trt.BuilderFlag.TF32)
     _add_profiles(builder, config, network, order.buckets)
     _choose_targets(trt, config, order.compute_capabilities)
-    config.progress_monitor = _make_monitor(trt, step)
+    monitor = _make_monitor(trt, step)  # kept here, as TensorRT may not keep it
+    config.progress_monitor = monitor
     if timing is not None:
         _start_timing(config, timing)
     plan = builder.build_serialized_network(network, config)

@@ -27,7 +27,7 @@ CAUSES = {
 }
 """What CUDA's error codes mean to whoever has to mend them (CUDA driver API, ``CUresult``)."""
 
-COMPUTE_MAJOR, COMPUTE_MINOR, INTEGRATED = 75, 76, 18
+COMPUTE_MAJOR, COMPUTE_MINOR, INTEGRATED, MULTIPROCESSORS = 75, 76, 18, 16
 """``CUdevice_attribute`` numbers."""
 
 
@@ -45,6 +45,8 @@ class Gpu:
     """Its memory in bytes; on a Jetson it is the board's."""
     integrated: bool
     """Whether it shares the memory of the processor, as on a Jetson."""
+    multiprocessors: int
+    """Streaming multiprocessors: every Orin is called ``Orin``, from 4 of them to 16."""
 
 
 def probe_gpu(index: int = 0, library: str = LIBRARY) -> Gpu:
@@ -71,8 +73,9 @@ def probe_gpu(index: int = 0, library: str = LIBRARY) -> Gpu:
     _call(cuda, "cuDeviceGet", ctypes.byref(device), ctypes.c_int(index))
     _call(cuda, "cuDeviceGetName", name, ctypes.c_int(len(name)), device)
     _call(cuda, "cuDeviceTotalMem_v2", ctypes.byref(memory), device)
-    major, minor, integrated = (
-        _attribute(cuda, which, device) for which in (COMPUTE_MAJOR, COMPUTE_MINOR, INTEGRATED)
+    major, minor, integrated, multiprocessors = (
+        _attribute(cuda, which, device)
+        for which in (COMPUTE_MAJOR, COMPUTE_MINOR, INTEGRATED, MULTIPROCESSORS)
     )
     return Gpu(
         name=name.value.decode(errors="replace"),
@@ -80,6 +83,7 @@ def probe_gpu(index: int = 0, library: str = LIBRARY) -> Gpu:
         driver=cuda_version(version.value),
         memory=memory.value,
         integrated=bool(integrated),
+        multiprocessors=multiprocessors,
     )
 
 

@@ -30,6 +30,8 @@ class EngineKey(StrictConfig):
     """Name of the GPU; ``None`` for an engine that was built without one."""
     compute_capability: str
     """Of the GPU, as ``8.7``; several, with commas between them, if built without one."""
+    multiprocessors: int | None
+    """Of the GPU, which tells boards of one family apart; ``None`` without a GPU."""
     driver: str | None
     """The newest CUDA that the driver speaks; ``None`` without a GPU."""
     l4t: str | None
@@ -43,6 +45,7 @@ class EngineKey(StrictConfig):
             "build": "TensorRT's build {}, here is {}",
             "gpu": "the GPU {}, here is {}",
             "compute_capability": "compute capability {}, here is {}",
+            "multiprocessors": "{} multiprocessors, here are {}",
             "driver": "a driver of CUDA {}, here is {}",
             "l4t": "Jetson Linux {}, here is {}",
             "backend": "{}, not for {}",

@@ -34,7 +34,8 @@ class EngineStore:
 
     def __init__(self, bundle: str | Path) -> None:
         self.bundle = Path(bundle)
-        self.folder = self.bundle.with_suffix(".engines")
+        name = self.bundle.name.removesuffix(".edgeflow")
+        self.folder = self.bundle.with_name(f"{name}.engines")
 
     def timing(self, backend: str) -> Path | None:
         """Where the timing cache of ``backend`` is kept; TensorRT-RTX has none."""

@@ -124,7 +124,7 @@ int cuDeviceGet(int *d, int i) { *d = i; return i < 1 ? 0 : 101; }
 int cuDeviceGetName(char *s, int n, int d) { strncpy(s, "Orin", n); return 0; }
 int cuDeviceTotalMem_v2(size_t *b, int d) { *b = 7990000000u; return 0; }
 int cuDeviceGetAttribute(int *v, int a, int d) {
-    *v = a == 75 ? 8 : a == 76 ? 7 : a == 18 ? 1 : 0; return 0; }
+    *v = a == 75 ? 8 : a == 76 ? 7 : a == 18 ? 1 : a == 16 ? 16 : 0; return 0; }
 """
 
 

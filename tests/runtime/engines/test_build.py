@@ -130,7 +130,7 @@ GOOD = """
     print("a library's own words", flush=True)
     print(json.dumps({"phase": "timing", "done": 1, "steps": 2}), flush=True)
     key = dict(backend=r["backend"], graph="flow", onnx=onnx, version="10.3.0", build=26,
-        gpu="Orin", compute_capability="8.7", driver="12.6", l4t="36.4.3")
+        gpu="Orin", compute_capability="8.7", multiprocessors=8, driver="12.6", l4t="36.4.3")
     print(json.dumps({"record": dict(record_version=1, key=key, buckets=r["buckets"],
         precision="fp32", layers={"FLOAT": 1}, workspace=r["workspace"], seconds=1.0,
         file="flow-tensorrt-" + sha[:12] + ".engine", sha256=sha,

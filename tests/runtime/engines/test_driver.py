@@ -35,7 +35,7 @@ def test_unknown_codes_are_named():
 
 def test_a_driver_that_answers(fake_driver):
     found = probe_gpu(library=fake_driver(version=12060))
-    assert found == Gpu("Orin", "8.7", "12.6", 7990000000, integrated=True)
+    assert found == Gpu("Orin", "8.7", "12.6", 7990000000, integrated=True, multiprocessors=16)
 
 
 def test_a_gpu_that_is_not_there(fake_driver):

@@ -21,6 +21,7 @@ KEY = EngineKey(
     build=26,
     gpu="Orin",
     compute_capability="8.7",
+    multiprocessors=8,
     driver="12.6",
     l4t="36.4.3",
 )
@@ -83,6 +84,7 @@ def test_a_new_engine_replaces_the_old_file_of_its_kind_only(store):
         ("build", 30, "build 26, here is 30"),
         ("gpu", "Thor", "the GPU Orin, here is Thor"),
         ("compute_capability", "11.0", "compute capability 8.7, here is 11.0"),
+        ("multiprocessors", 16, "8 multiprocessors, here are 16"),
         ("driver", "13.2", "CUDA 12.6, here is 13.2"),
         ("l4t", None, "Jetson Linux 36.4.3, here is none"),
     ],
