@@ -34,14 +34,15 @@ class Runners:
     records: dict[str, EngineRecord] = field(default_factory=dict)
     """What is said of the engines among them."""
     absent: dict[str, str] = field(default_factory=dict)
-    """Why the rest does not, by the name without its label."""
+    """Why the rest does not: by name where none of its kind runs, else with the label."""
 
     def try_to_add(self, name: str, label: str, make: Callable[[], Run]) -> None:
         """Add what ``make`` gives as ``name label``, or the reason why it gives nothing."""
         try:
             self.runs[f"{name} {label}"] = make()
         except EdgeflowError as error:
-            self.absent[name] = str(error)
+            ran = any(run.startswith(f"{name} ") for run in self.runs)
+            self.absent.setdefault(f"{name} {label}" if ran else name, str(error))
 
 
 def engine_runs(
@@ -79,7 +80,7 @@ def _engine_maker(
 
         found.records[f"{backend} {label}"] = build_engine(
             bundle, BuildOrder(graph, backend, buckets), lambda *_: None
-        )
+        ).record
         opened = TensorRtBackend.load(Bundle.load(bundle), backend, graph)
         stack.callback(opened.close)
         return opened.nll

@@ -17,11 +17,11 @@ from edgeflow_export.audio_parity import (
     check_audio_parity,
 )
 from edgeflow_export.onnx_from_flow import keep_metadata
+from edgeflow_export.precision import nll_tolerance
 from edgeflow_export.precision_search import Found
 from edgeflow_export.run_clips import RunClips
 from edgeflow_runtime.backend import OnnxRuntimeBackend
 from edgeflow_runtime.engines.build import BUCKETS
-from edgeflow_runtime.errors import ExportError
 from edgeflow_runtime.manifest import AudioGraph
 from edgeflow_runtime.pcm import encode
 
@@ -29,10 +29,6 @@ Array = npt.NDArray[np.float32]
 
 PARITY_CLIPS = 4
 """Clips on which the two ways are compared: each is run some ten times."""
-
-TYPED_ALLOWED = {"fp32": MAX_AUDIO_DIFFERENCE, "fp16": MAX_AUDIO_DIFFERENCE, "int8": 1e-2}
-"""Nats per dimension between the two ways, by the flow's precision: a millionth of a decibel tips
-an int8 activation into its next step, so single windows move where scores hardly do."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class AudioPart:
     graph: AudioGraph
     """What it takes."""
     parity: AudioParity
-    """How near it is to the two steps, in float32."""
+    """How near it is to the two steps."""
     golden: dict[str, npt.NDArray[Any]]
     """A clip as the graph takes it, ``audio`` (1, ...), and its ``audio_nll`` (1, W)."""
 
@@ -58,30 +54,28 @@ def audio_from_run(
     together.
 
     Args:
-        clips: of the run.
+        clips: of the run, which must listen to sound.
         model: the float32 flow.
         found: the flow in its precision.
         encoding: ``float32`` or ``int16``.
         seconds: length of a clip.
 
     Raises:
-        ExportError: the run is of arrays, or no clip is long enough.
+        ExportError: no clip is long enough.
         ParityError: the graph gives other scores than the two steps.
     """
-    if clips.logmel is None:
-        raise ExportError(
-            "--audio-in needs a monitor that listens to sound: this one takes log-Mel arrays"
-        )
+    assert clips.logmel is not None
     graph = AudioGraph(
         samples=round(seconds * clips.logmel.spec.rate_hz),
         encoding=encoding,
         buckets=BUCKETS["audio"],
-        tolerance=TYPED_ALLOWED[found.precision],
+        # A millionth of a decibel tips an int8 activation into its next step.
+        tolerance=max(MAX_AUDIO_DIFFERENCE, nll_tolerance(found.gate)),
     )
     sounds = _sounds(clips, graph)
     parity, content = _checked(clips, model, graph, sounds, MAX_AUDIO_DIFFERENCE)
     if found.model is not model:
-        _, content = _checked(clips, found.model, graph, sounds, graph.tolerance)
+        parity, content = _checked(clips, found.model, graph, sounds, graph.tolerance)
     rows = encode(next(iter(sounds.values()))[None, : graph.samples], encoding)
     nll = OnnxRuntimeBackend(content).nll(rows)
     return AudioPart(content, graph, parity, {"audio": rows, "audio_nll": nll})

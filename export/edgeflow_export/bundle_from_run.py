@@ -16,12 +16,13 @@ from edgeflow_export.audio_from_run import AudioPart, audio_from_run
 from edgeflow_export.bundle_writer import write_bundle
 from edgeflow_export.gate import ClipWindows
 from edgeflow_export.onnx_from_flow import keep_metadata, model_from_flow
-from edgeflow_export.parity import MAX_DIFFERENCE, Parity, check_parity
-from edgeflow_export.precision import give_precision
+from edgeflow_export.parity import Parity, check_parity
+from edgeflow_export.precision import give_precision, nll_tolerance
 from edgeflow_export.precision_search import Found
 from edgeflow_export.run_clips import RunClips, evenly
 from edgeflow_export.threshold import threshold_from_scores
 from edgeflow_runtime.backend import OnnxRuntimeBackend, nll_of
+from edgeflow_runtime.errors import ExportError
 from edgeflow_runtime.logmel import LogMel
 from edgeflow_runtime.manifest import (
     FORMAT_VERSION,
@@ -105,6 +106,10 @@ def bundle_from_run(
         StorageError: the disk refuses the write.
     """
     clips = RunClips(run, Path(options.data or run.record.config.data))
+    if options.audio_in and clips.logmel is None:
+        raise ExportError(
+            "--audio-in needs a monitor that listens to sound: this one takes log-Mel arrays"
+        )
     say("folding and exporting")
     model = model_from_flow(run.flow)
     exact = OnnxRuntimeBackend(model.SerializeToString())
@@ -147,7 +152,7 @@ def _typed(
     say: Callable[[str], None],
 ) -> Found:
     """The graph in the precision asked for, compared on clips that the flow did not learn from."""
-    tests = [ClipWindows(clips.windows(logmel), anomalous=False) for logmel in heldout.values()]
+    tests = [ClipWindows(clips.windows(v), anomalous=False, heldout=True) for v in heldout.values()]
     if options.precision != "fp32":
         for names, anomalous in zip(clips.tests(GATE_CLIPS), (False, True), strict=True):
             if names:
@@ -219,12 +224,3 @@ def _manifest(
         gate=found.gate,
         audio=audio.graph if audio else None,
     )
-
-
-def nll_tolerance(gate: Gate | None) -> float:
-    """How far a replay may be off, in nats per dimension.
-
-    A GPU rounds elsewhere than a CPU does: in a reduced precision it may move a score about as far
-    as the precision itself does.
-    """
-    return max(MAX_DIFFERENCE, 2 * gate.nll_change) if gate else MAX_DIFFERENCE

@@ -11,10 +11,12 @@ import onnx
 from edgeflow_export.calibration import calibrate
 from edgeflow_export.conditioners import conditioner_count
 from edgeflow_export.gate import ClipWindows, Reference, require, require_finite
+from edgeflow_export.parity import MAX_DIFFERENCE
 from edgeflow_export.precision_search import Found, emulating_backend, search_precisions
 from edgeflow_export.typed_onnx import typed_onnx
 from edgeflow_runtime.backend import Backend
 from edgeflow_runtime.engines.build import BUCKETS
+from edgeflow_runtime.manifest import Gate
 
 Array = npt.NDArray[np.float32]
 
@@ -61,5 +63,15 @@ def give_precision(
         gate = reference.compare(emulating_backend(typed))
         require(gate, precision)
         found = Found(typed, (precision,) * count, gate, 1)
-    require_finite(emulating_backend(found.model), tests[0].windows, BUCKETS["flow"])
+    backend = emulating_backend(found.model)
+    require_finite(backend, tests[0].windows, BUCKETS["flow"], nll_tolerance(found.gate))
     return found
+
+
+def nll_tolerance(gate: Gate | None) -> float:
+    """How far a replay of the golden recording may be off, in nats per dimension.
+
+    A GPU rounds elsewhere than a CPU does: in a reduced precision it may move a score about as far
+    as the precision itself does, on clips like the golden one.
+    """
+    return max(MAX_DIFFERENCE, 2 * gate.heldout_change) if gate else MAX_DIFFERENCE

@@ -12,6 +12,7 @@
     ├── BackendError          the inference engine refused
     │   ├── DeviceError           no GPU, no driver, or one that does not fit
     │   └── EngineError           an engine that cannot be built, is damaged, stale or foreign
+    │       └── ProofError            an engine that does not give the golden scores
     ├── ScoreError            a score that is not a finite number
     ├── TrainingError         training cannot start or go on
     │   └── DamagedRunError       a file of a run or of the pre-training cache is damaged
@@ -66,6 +67,10 @@ class DeviceError(BackendError):
 
 class EngineError(BackendError):
     """An engine that cannot be built, or is damaged, stale or another machine's."""
+
+
+class ProofError(EngineError):
+    """A new engine that does not give the golden scores."""
 
 
 class ScoreError(EdgeflowError):

@@ -106,11 +106,16 @@ class Gate(StrictConfig):
     auc_change: float | None
     """Absolute change of the AUC; ``None`` where no clip is labelled anomalous."""
     spearman: float
-    """Rank correlation of the clips' scores."""
+    """Rank correlation of the clips' scores; of fewer than 23 clips, or that of the NLLs of all
+    their windows if it is lower."""
     flips: float
     """Share of the clips whose verdict changed."""
     nll_change: float
     """Largest change of a window's NLL, in nats per dimension."""
+    heldout_change: float
+    """The same on the held-out normal clips alone; the tolerance of a replay is twice that."""
+    heldout_spread: float
+    """Standard deviation of the NLL over the windows of these, in nats per dimension."""
 
 
 @dataclass(frozen=True)

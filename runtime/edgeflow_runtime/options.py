@@ -31,6 +31,11 @@ class FiniteFloat(click.FloatRange):
             self.fail(f"{value!r} is not a finite number", param, ctx)
         return number
 
+    def _describe_range(self) -> str:
+        """Nothing where there are no bounds, which click would print as bounds of None."""
+        bounded = self.min is not None or self.max is not None
+        return super()._describe_range() if bounded else ""
+
 
 class FaultTally:
     """Lets a command that does one thing after another report a fault and go on.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from edgeflow_runtime.config import StrictConfig
 from edgeflow_runtime.engines.build import BuildOrder, Say, build_engine
 from edgeflow_runtime.engines.driver import probe_gpu
 from edgeflow_runtime.engines.library import is_installed
-from edgeflow_runtime.errors import DeviceError, EdgeflowError, EngineError
+from edgeflow_runtime.engines.store import EngineStore
+from edgeflow_runtime.errors import DeviceError, EdgeflowError, EngineError, ProofError
 from edgeflow_runtime.golden import allowed_nll, golden_rows, worst_in
 from edgeflow_runtime.options import ENGINES
 
@@ -108,14 +110,12 @@ def _nll(bundle: Bundle, graph: str, backend: Backend, buckets: tuple[int, ...])
     rows, expected = golden_rows(bundle, graph)
     worst = worst_in(backend, rows, expected, buckets)
     name = f"{NAMES[graph]} on {backend.name}"
-    where = f", in batches of {', '.join(map(str, buckets))} on {backend.device}"
+    where = f", in batches of {', '.join(map(str, sorted(set(buckets))))} on {backend.device}"
     return _stage(name, worst, allowed_nll(bundle, graph), "nats/dim", where)
 
 
 def _engine(bundle: Bundle, graph: str, name: str, say: Say) -> Iterator[Stage]:
     """The NLL on the GPU, with an engine that is built first if there is none that fits."""
-    from edgeflow_runtime.engines.backend import TensorRtBackend
-
     stage = f"{NAMES[graph]} on {name}"
     if not is_installed(name):
         yield Stage(stage, "note", f"not here: {name} is not installed")
@@ -126,19 +126,30 @@ def _engine(bundle: Bundle, graph: str, name: str, say: Say) -> Iterator[Stage]:
         yield Stage(stage, "note", f"not here: {error}")
         return
     try:
-        try:
-            backend = TensorRtBackend.load(bundle, name, graph)
-        except EngineError:
-            build_engine(bundle.path, BuildOrder(graph, name), say)
-            backend = TensorRtBackend.load(bundle, name, graph)
+        backend = _load_or_build(bundle, graph, name, say)
         try:
             yield _nll(bundle, graph, backend, (1, backend.batch))
         finally:
             backend.close()
-    except EngineError as error:
+    except ProofError as error:
         yield Stage(stage, "differs", str(error))
     except EdgeflowError as error:
         yield Stage(stage, "missing", str(error))
+
+
+def _load_or_build(bundle: Bundle, graph: str, name: str, say: Say) -> Backend:
+    """The engine that is here; else one that is built, in the batch sizes of the one before."""
+    from edgeflow_runtime.engines.backend import TensorRtBackend
+
+    try:
+        return TensorRtBackend.load(bundle, name, graph)
+    except EngineError:
+        before = None
+        with suppress(EngineError):
+            before = EngineStore(bundle.path).record(graph, name)
+        buckets = before.buckets if before else ()
+        build_engine(bundle.path, BuildOrder(graph, name, buckets), say)
+        return TensorRtBackend.load(bundle, name, graph)
 
 
 def _stage(name: str, worst: float, allowed: float, unit: str, where: str = "") -> Stage:

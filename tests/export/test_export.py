@@ -14,14 +14,17 @@ from onnx import TensorProto, helper
 from edgeflow.flows import Flow, GlowSpec, MAFSpec, build
 from edgeflow.training.config import FlowSettings, TrainConfig
 from edgeflow.training.run import TrainedRun, train_run
-from edgeflow_export.bundle_from_run import ExportOptions, bundle_from_run, nll_tolerance
+from edgeflow_export.bundle_from_run import ExportOptions, bundle_from_run
 from edgeflow_export.onnx_from_flow import onnx_from_flow
 from edgeflow_export.operators import ACCEPTED, check_operators
 from edgeflow_export.parity import check_parity
+from edgeflow_export.precision import nll_tolerance
 from edgeflow_export.threshold import threshold_from_scores
 from edgeflow_runtime import Scorer
 from edgeflow_runtime.backend import OnnxRuntimeBackend
-from edgeflow_runtime.errors import ExportError, OperatorError, ParityError
+from edgeflow_runtime.bundle import Bundle
+from edgeflow_runtime.engines.proof import prove
+from edgeflow_runtime.errors import ExportError, OperatorError, ParityError, ProofError
 from edgeflow_runtime.golden import replay
 
 SPECS = [
@@ -218,6 +221,27 @@ def test_a_reduced_precision_scores_and_says_what_it_costs(
         assert found.verdict == expected.verdict
         assert found.score == pytest.approx(expected.score, abs=1e-3)
         assert found.score != expected.score  # it really is another graph
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("says", ["nothing", "the mean"])
+def test_a_backend_that_says_always_the_same_proves_nothing(
+    precise: TrainedRun, tmp_path: Path, precision: str, says: str
+):
+    """However much a precision may cost, its tolerance must tell an engine from a constant."""
+    path = tmp_path / "fan.edgeflow"
+    bundle_from_run(precise, path, ExportOptions(precision=precision))
+    bundle = Bundle.load(path)
+    value = 0.0 if says == "nothing" else float(bundle.golden["nll"].mean())
+
+    class Constant:
+        name, device, batch, workers = "constant", "none", 16, 1
+
+        def nll(self, rows: np.ndarray) -> np.ndarray:
+            return np.full(len(rows), value, np.float32)
+
+    with pytest.raises(ProofError, match="it is not used"):
+        prove(bundle, "flow", Constant(), (1, 16))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])

@@ -214,3 +214,20 @@ def test_a_wrong_score_beyond_batch_1_is_found():
     with pytest.raises(PrecisionError, match=named):
         require_finite(at_batch(32, 2e-4), WINDOWS, [1, 3, 32])
     require_finite(at_batch(32, 5e-5), WINDOWS, [1, 3, 32])
+
+
+@pytest.mark.parametrize(("by", "passes"), [(0.09, True), (0.11, False)])
+def test_held_out_windows_may_move_by_a_fifth_of_their_spread(by: float, passes: bool):
+    """Ranks and verdicts of clips that are far apart say nothing of a shift; a replay would."""
+    clips = clips_of(np.arange(30.0) * 100)
+    held = [ClipWindows(clip.windows, anomalous=False, heldout=True) for clip in clips[:1]]
+    spread = held[0].windows[:, 0, 0].std()
+    gate = compare(Fake(), Fake(moved({0.0: by * 2 * spread})), [*held, *clips[1:]], 2900.5)
+    assert gate.heldout_spread == pytest.approx(spread, rel=1e-6)
+    assert gate.heldout_change == pytest.approx(by * 2 * spread, rel=1e-4)
+    assert (refusals(gate) == []) == (by * 2 <= 0.2) == passes
+
+
+def test_without_held_out_clips_nothing_is_said_of_them():
+    gate = compare(Fake(), Fake(), clips_of(np.arange(30.0)), 20.5)
+    assert (gate.heldout_change, gate.heldout_spread) == (0, 0)

@@ -147,6 +147,24 @@ def test_an_engine_is_built_where_a_gpu_is(bundle_path, monkeypatch):
     assert len(built) == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "level"), [("EngineError", "missing"), ("ProofError", "differs")]
+)
+def test_only_scores_that_were_compared_can_differ(bundle_path, monkeypatch, error, level):
+    import edgeflow_runtime.engines.backend as backend
+    import edgeflow_runtime.errors as errors
+
+    def fail(*_):
+        raise getattr(errors, error)("building takes more memory than there is")
+
+    monkeypatch.setattr(stages, "is_installed", lambda name: name == "tensorrt")
+    monkeypatch.setattr(stages, "probe_gpu", lambda: None)
+    monkeypatch.setattr(stages, "build_engine", fail)
+    monkeypatch.setattr(backend.TensorRtBackend, "load", fail)
+    found = {stage.name: stage.level for stage in run(bundle_path)}
+    assert found["NLL on tensorrt"] == level
+
+
 def test_a_bundle_that_is_none_is_one_line(tmp_path):
     result = CliRunner().invoke(cli, ["doctor", str(tmp_path / "none.edgeflow")])
     assert result.exit_code == 2

@@ -315,12 +315,12 @@ def _microphones(board: Board, python: PythonFacts | None) -> Iterator[Finding]:
         yield Finding("ok", "microphone", found)
         yield from _audio_group(board, python)
         return
-    yield Finding("note", "microphone", _no_microphone(board.microphones), "arecord -l")
+    yield Finding("note", "microphone", _no_microphone(board.microphones))
 
 
 def _no_microphone(routed: tuple[Microphone, ...]) -> str:
     if not routed:
-        return "none; plug one in and look again"
+        return "none: plug one in; arecord -l lists what is there"
     return (
         f"only {len(routed)} channels of {routed[0].title}, which are silent unless something is "
         "wired and routed to them; plug in a USB microphone and look again"

@@ -46,6 +46,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
         "threshold": f"{limit.value:.4f} {manifest.score_unit}",
         "set from": f"{limit.heldout_clips} held-out clips of {limit.clip_seconds:.1f} s for "
         f"{limit.false_alarm_probability:.2%} false alarms",
+        "replays": f"within {manifest.tolerances.nll:.1e} nats/dim of the golden recording",
         "made with": ", ".join(f"{k} {v}" for k, v in sorted(past.versions.items())),
     }
     for name, text in rows.items():
@@ -65,7 +66,8 @@ def _gate(gate: Gate | None) -> str:
     auc = "" if gate.auc_change is None else f"AUC changes by {gate.auc_change:.4f}, "
     return (
         f"against float32 on {gate.clips} clips ({gate.anomalous} anomalous): {auc}rank "
-        f"correlation {gate.spearman:.5f}, {gate.flips:.1%} of verdicts flip"
+        f"correlation {gate.spearman:.5f}, {gate.flips:.1%} of verdicts flip; a held-out window "
+        f"moves by at most {gate.heldout_change:.1e}, their spread is {gate.heldout_spread:.1e}"
     )
 
 

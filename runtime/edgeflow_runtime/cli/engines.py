@@ -13,7 +13,7 @@ from edgeflow_runtime.progress import BuildProgress
 
 if TYPE_CHECKING:
     from edgeflow_runtime.board.diagnosis import Finding
-    from edgeflow_runtime.engines.record import EngineRecord
+    from edgeflow_runtime.engines.build import Built
     from edgeflow_runtime.stages import Stage
 
 EXIT_OK, EXIT_MISSING, EXIT_DIFFERENT = 0, 1, 2
@@ -25,7 +25,7 @@ COLOURS = {"ok": "green", "note": "yellow", "missing": "red", "differs": "red"}
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--batch", "buckets", type=click.IntRange(1, 4096), multiple=True,
-    help="A batch size, of windows or of clips; give several.  [default: 1, 16, 64; clips 1, 4]",
+    help="A batch size, of windows or of clips; give several.  [default: 1, 16, 80; clips 1, 4]",
 )  # fmt: skip
 @click.option(
     "--workspace", type=click.IntRange(16, 65536), default=512, show_default=True,
@@ -49,15 +49,14 @@ def build(
 
     order = BuildOrder("audio" if audio_in else "flow", backend, buckets, workspace * 2**20)
     with BuildProgress() as progress:
-        record = build_engine(bundle, order, progress.show)
-    for name, text in _engine_rows(bundle, record).items():
+        built = build_engine(bundle, order, progress.show)
+    for name, text in _engine_rows(built).items():
         click.echo(f"{name:<12}{text}")
 
 
-def _engine_rows(bundle: Path, record: EngineRecord) -> dict[str, str]:
+def _engine_rows(built: Built) -> dict[str, str]:
     """What was built, for people."""
-    from edgeflow_runtime.engines.store import EngineStore
-
+    record = built.record
     key, proof = record.key, record.proof
     layers = ", ".join(f"{n} {name.lower()}" for name, n in sorted(record.layers.items()))
     ran = (
@@ -67,7 +66,8 @@ def _engine_rows(bundle: Path, record: EngineRecord) -> dict[str, str]:
     )
     build = f" build {key.build}" if key.build else ""
     return {
-        "what": f"{record.label}: {EngineStore(bundle).folder / record.file}",
+        "what": record.label,
+        "where": str(built.path) if built.path else "nowhere: the engine that is proven stays",
         "graph": f"{key.graph}, {record.precision}; parsed layers: {layers}",
         "for": f"{key.gpu or 'GPUs'} of compute capability {key.compute_capability}, "
         f"{key.backend} {key.version}{build}",
@@ -90,11 +90,12 @@ def doctor(context: click.Context, bundle: Path | None, root: Path, as_json: boo
 
     With BUNDLE, its golden recording is also replayed on each backend that is here, stage by stage,
     and the first stage that differs is named; a missing engine is built first. The exit status is 0
-    if all is well, 1 if something is missing, 2 if a stage differs.
+    if all is well, 1 if something is missing, 2 if a stage differs or BUNDLE cannot be read.
     """
     from edgeflow_runtime.board.diagnosis import board_rows, diagnose
     from edgeflow_runtime.board.facts import read_board
     from edgeflow_runtime.board.interpreter import read_python
+    from edgeflow_runtime.stages import first_difference
 
     here = root.resolve() == Path("/")
     board, python = read_board(root), read_python() if here else None
@@ -104,6 +105,8 @@ def doctor(context: click.Context, bundle: Path | None, root: Path, as_json: boo
             click.echo(f"{name:<14}{text}")
         click.echo()
         _print_findings(findings)
+        if bundle and not here:
+            click.echo("\nthe replay runs on this machine, not on the one that was read:")
     stages = _replay(bundle, as_json) if bundle else []
     if as_json:
         document = {
@@ -113,7 +116,7 @@ def doctor(context: click.Context, bundle: Path | None, root: Path, as_json: boo
             "stages": [stage.to_dict() for stage in stages],
         }
         click.echo(json.dumps(document, indent=2))
-    if any(stage.level == "differs" for stage in stages):
+    if first_difference(stages):
         context.exit(EXIT_DIFFERENT)
     levels = {finding.level for finding in findings} | {stage.level for stage in stages}
     context.exit(EXIT_MISSING if "missing" in levels else EXIT_OK)

@@ -27,13 +27,13 @@ from edgeflow_runtime.engines.driver import probe_gpu
 from edgeflow_runtime.engines.library import MENDS, MODULES, is_installed
 from edgeflow_runtime.engines.record import EngineRecord
 from edgeflow_runtime.engines.store import EngineStore
-from edgeflow_runtime.errors import DeviceError, EngineError
+from edgeflow_runtime.errors import DeviceError, EngineError, ProofError
 
 AHEAD_OF_TIME = ("8.0", "8.6", "8.9")
 """What TensorRT-RTX compiles for where there is no GPU."""
 
-BUCKETS = {"flow": (1, 16, 64), "audio": (1, 4)}
-"""Batch sizes if none are asked for: windows, or clips. The largest is a clip of ten seconds."""
+BUCKETS = {"flow": (1, 16, 80), "audio": (1, 4)}
+"""Batch sizes if none are asked for: windows, or clips. 80 windows hold a clip of ten seconds."""
 
 WORKSPACE = 512 * 2**20
 """Bytes of workspace if none are asked for."""
@@ -43,6 +43,14 @@ BASE_MEMORY = 700 * 2**20
 
 GRAPH_MEMORY = 8
 """Bytes of memory that a build takes for each byte of ONNX: weights, copies, reformatted trials."""
+
+START = """
+import sys
+sys.path[:] = [path for path in sys.path if path]
+from edgeflow_runtime.engines.builder import main
+raise SystemExit(main())
+"""
+"""Starts the building process; ``-m`` would import whatever lies in the current folder."""
 
 Say = Callable[[str, int, int], None]
 """Told the phase, the steps done and their number (0 if unknown)."""
@@ -62,9 +70,19 @@ class BuildOrder:
     """Bytes that TensorRT may use as workspace."""
 
 
+@dataclass(frozen=True)
+class Built:
+    """What came of a build."""
+
+    record: EngineRecord
+    """What is said of the engine."""
+    path: Path | None
+    """Where it is; ``None`` if it never ran and a proven one stays in its place."""
+
+
 def build_engine(
     path: Path, order: BuildOrder, say: Say, command: Sequence[str] | None = None
-) -> EngineRecord:
+) -> Built:
     """Build the engine of a bundle, prove it on this board's GPU, and put it in place.
 
     Where there is no GPU, TensorRT-RTX still compiles the graph: a check, not an engine to run.
@@ -99,12 +117,12 @@ def build_engine(
         )
         try:
             record = _run(request, say, command)
-            _check_candidate(candidate, record, onnx)
-            _keep(store, record, candidate)
+            _check_candidate(candidate, record, path)
+            kept = _keep(store, record, candidate)
         finally:
             with suppress(OSError):
                 candidate.unlink(missing_ok=True)
-    return record
+    return Built(record, store.folder / record.file if kept else None)
 
 
 def _targets(backend: str) -> tuple[str, ...]:
@@ -136,13 +154,13 @@ def _check_disk(folder: Path, onnx: int) -> None:
     if free < needed:
         raise EngineError(
             f"building takes about {needed / 2**20:.0f} MB of disk and '{folder}' has "
-            f"{free / 2**20:.0f} MB free"
+            f"{free / 2**20:.0f} MB free: make room there"
         )
 
 
 def _run(request: Request, say: Say, command: Sequence[str] | None) -> EngineRecord:
     """Run the building process to its end; its last words if it failed."""
-    arguments = command or [sys.executable, "-m", "edgeflow_runtime.engines.builder"]
+    arguments = command or [sys.executable, "-c", START]
     with tempfile.TemporaryFile() as heard:
         with subprocess.Popen(
             [*arguments, str(os.getpid())],
@@ -160,7 +178,8 @@ def _run(request: Request, say: Say, command: Sequence[str] | None) -> EngineRec
         last = heard.read().decode(errors="replace").strip().splitlines()
     if "record" in answer:
         return EngineRecord.from_dict(answer["record"])
-    raise EngineError(answer.get("error") or _last_words(status, last))
+    kind = ProofError if answer.get("kind") == ProofError.__name__ else EngineError
+    raise kind(answer.get("error") or _last_words(status, last))
 
 
 def _listen(process: subprocess.Popen[bytes], request: Request, say: Say) -> dict[str, Any]:
@@ -200,22 +219,24 @@ def _last_words(status: int, heard: Sequence[str]) -> str:
     return f"the build ended with status {status}: {heard[-1] if heard else 'it said nothing'}"
 
 
-def _check_candidate(candidate: Path, record: EngineRecord, onnx: bytes) -> None:
-    """Whether what lies on the disk is what the process says it built, from this bundle."""
+def _check_candidate(candidate: Path, record: EngineRecord, bundle: Path) -> None:
+    """Whether what lies on the disk is what was built, and from what the bundle still holds."""
     try:
         found = hashlib.sha256(candidate.read_bytes()).hexdigest()
     except OSError as error:
         raise EngineError(f"'{candidate}' cannot be read: {error.strerror}") from error
     if found != record.sha256:
         raise EngineError(f"'{candidate}' was damaged while it was written: its hash differs")
-    if record.key.onnx != hashlib.sha256(onnx).hexdigest():
+    now = Bundle.load(bundle).graph(record.key.graph)
+    if record.key.onnx != hashlib.sha256(now).hexdigest():
         raise EngineError("the bundle was replaced while its engine was built: build again")
 
 
-def _keep(store: EngineStore, record: EngineRecord, candidate: Path) -> None:
+def _keep(store: EngineStore, record: EngineRecord, candidate: Path) -> bool:
     """Put the engine in place, but nothing that never ran over one that is proven."""
     with suppress(EngineError):  # a damaged record is no reason to keep what it names
         before = store.record(record.key.graph, record.key.backend)
         if before is not None and before.proof and not record.proof:
-            return
+            return False
     store.keep(record, candidate)
+    return True

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO
 
 from edgeflow_runtime.bundle import Bundle
@@ -26,7 +27,6 @@ from edgeflow_runtime.engines.proof import prove
 from edgeflow_runtime.engines.record import RECORD_VERSION, EngineKey, EngineRecord, Proof
 from edgeflow_runtime.engines.store import EngineStore
 from edgeflow_runtime.errors import EdgeflowError
-from edgeflow_runtime.storage import write_bytes
 
 SAY_EVERY_S = 0.2
 """Progress that comes faster is left out."""
@@ -74,22 +74,23 @@ def build(request: Request, answers: Answers) -> EngineRecord:
     )
     store = EngineStore(request.bundle)
     started = time.monotonic()
-    compiled = compile_engine(trt, order, store.timing(request.backend), answers.step)
+    candidate = Path(request.candidate)
+    layers = compile_engine(trt, order, candidate, store.timing(request.backend), answers.step)
     seconds = time.monotonic() - started
-    write_bytes(request.candidate, compiled.engine)
+    engine = candidate.read_bytes()
     proof = None
     if gpu is not None:
         answers.say(phase="replaying the golden recording", done=0, steps=0)
         from edgeflow_runtime.engines.cuda import CudaDevice
 
-        device = CudaDevice(trt, compiled.engine, request.buckets, gpu)
+        device = CudaDevice(trt, engine, request.buckets, gpu)
         backend = TensorRtBackend(request.backend, device)
         try:
             proof = prove(bundle, request.graph, backend, request.buckets)
         finally:
             backend.close()
-    sha256 = hashlib.sha256(compiled.engine).hexdigest()
-    return _record(request, bundle, key, compiled.layers, seconds, sha256, proof)
+    sha256 = hashlib.sha256(engine).hexdigest()
+    return _record(request, bundle, key, layers, seconds, sha256, proof)
 
 
 def _record(
@@ -154,7 +155,7 @@ def main() -> int:
     try:
         record = build(Request.from_dict(json.loads(sys.stdin.readline())), answers)
     except EdgeflowError as error:
-        answers.say(error=str(error))
+        answers.say(error=str(error), kind=type(error).__name__)
     except MemoryError:
         answers.say(error="there is too little memory: stop other programs, or lower --workspace")
     except Exception as error:  # whatever TensorRT's bindings raise has a line of its own
@@ -163,7 +164,3 @@ def main() -> int:
         answers.say(record=record.to_dict())
         return 0
     return 1
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

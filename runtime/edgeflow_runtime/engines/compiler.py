@@ -8,29 +8,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeflow_runtime.engines.library import last_complaint, make_logger
-from edgeflow_runtime.errors import EngineError
-from edgeflow_runtime.storage import write_bytes
+from edgeflow_runtime.engines.library import decode, make_logger
+from edgeflow_runtime.errors import EngineError, StorageError
+from edgeflow_runtime.storage import atomic_file, write_bytes
 
 TYPES = {"fp32": "FLOAT", "fp16": "HALF", "int8": "INT8"}
 """What TensorRT calls the precisions; layers of that type must be in the parsed network."""
 
 Step = Callable[[str, int, int], None]
 """Told the phase of the build, how many of its steps are done, and how many there are."""
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """An engine as TensorRT gave it."""
-
-    engine: bytes
-    """To be written untouched."""
-    layers: dict[str, int]
-    """Layers of the parsed network by the type of their output."""
 
 
 @dataclass(frozen=True)
@@ -52,27 +43,32 @@ class Order:
 def compile_engine(
     trt: Any,  # noqa: ANN401
     order: Order,
+    target: Path,
     timing: Path | None,
     step: Step,
-) -> Compiled:
+) -> dict[str, int]:
     """Parse and build.
 
     Args:
         trt: the module of TensorRT or of TensorRT-RTX.
         order: what to compile.
+        target: where the engine goes, untouched.
         timing: file of the timing cache; read if it is there, written afterwards. ``None`` for
             TensorRT-RTX, which has none.
         step: told how far it is.
 
+    Returns:
+        Layers of the parsed network by the type of their output.
+
     Raises:
         EngineError: TensorRT refuses the graph, or cannot build it.
-        StorageError: the timing cache cannot be written.
+        StorageError: the engine cannot be written.
     """
     complaints: list[str] = []
     logger = make_logger(trt, complaints.append)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
+    parser = trt.OnnxParser(network, logger)  # holds the weights until the engine is built
     if not parser.parse(order.onnx):
         raise EngineError(f"TensorRT refuses the graph: {_parse_error(parser, complaints)}")
     layers = _layer_types(network, order.precision)
@@ -86,18 +82,22 @@ def compile_engine(
     config.progress_monitor = monitor
     if timing is not None:
         _start_timing(config, timing)
+    complaints.clear()  # what was said of a stale timing cache is no reason for what follows
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise EngineError(f"TensorRT cannot build the engine: {last_complaint(complaints, '')}")
+        raise EngineError(f"TensorRT cannot build the engine: {decode(complaints)}")
+    with atomic_file(target) as file:
+        file.write(plan)
     if timing is not None:
-        write_bytes(timing, bytes(config.get_timing_cache().serialize()))
-    return Compiled(bytes(plan), layers)
+        with suppress(StorageError):  # it only saves time
+            write_bytes(timing, bytes(config.get_timing_cache().serialize()))
+    return layers
 
 
 def _parse_error(parser: Any, complaints: Sequence[str]) -> str:  # noqa: ANN401
     """The parser's first error, with the operator and the node that it is about."""
     if not parser.num_errors:
-        return last_complaint(complaints, "it gives no reason")
+        return decode(complaints)
     error = parser.get_error(0)
     reason = " ".join(error.desc().split())
     operator, node = error.node_operator(), error.node_name()
@@ -153,7 +153,9 @@ def _start_timing(config: Any, path: Path) -> None:  # noqa: ANN401
     Raises:
         EngineError: TensorRT takes not even an empty one.
     """
-    saved = path.read_bytes() if path.is_file() else b""
+    saved = b""
+    with suppress(OSError):
+        saved = path.read_bytes()
     for content in (saved, b""):
         cache = config.create_timing_cache(content)
         if cache is not None and config.set_timing_cache(cache, False):

@@ -63,8 +63,8 @@ def probe_gpu(index: int = 0, library: str = LIBRARY) -> Gpu:
         cuda = ctypes.CDLL(library)
     except OSError as error:
         raise DeviceError(
-            f"there is no NVIDIA driver here ({library} cannot be loaded): scoring runs on the CPU "
-            "with --backend onnxruntime"
+            f"there is no NVIDIA driver here ({library} cannot be loaded): edgeflow doctor says "
+            "what is missing"
         ) from error
     _call(cuda, "cuInit", ctypes.c_uint(0))
     version, device, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from edgeflow_runtime.engines.driver import explain
 from edgeflow_runtime.errors import DeviceError
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -79,15 +80,16 @@ def library_build(backend: str, version: str) -> int | None:
         return None
 
 
-def last_complaint(messages: Sequence[str], otherwise: str) -> str:
-    """The message of TensorRT that says most: the first error, in one line and in words."""
+def decode(messages: Sequence[str]) -> str:
+    """What TensorRT's errors come to, in one line, with a mend where one is known.
+
+    The first error of a build tells the cause; those after it only say that the build failed.
+    """
     for message in messages:
         code = re.search(r"CUDA initialization failure with error: (\d+)", message)
         if code:
-            from edgeflow_runtime.engines.driver import explain
-
             return explain(int(code[1]))
-    text = " ".join((messages[0] if messages else otherwise).split())
+    text = " ".join((messages[0] if messages else "it gives no reason").split())
     if re.search(r"out of memory|OutOfMemory|insufficient memory", text, re.IGNORECASE):
         text += ": stop other programs, add swap, or lower --workspace and --batch"
     return text
@@ -105,3 +107,8 @@ def make_logger(trt: Any, heard: Callable[[str], None]) -> Any:  # noqa: ANN401
                 heard(message)
 
     return Errors()
+
+
+def last_complaint(messages: Sequence[str], otherwise: str) -> str:
+    """See :func:`decode`."""
+    return decode(messages) if messages else otherwise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeflow_runtime.backend import Backend
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.engines.record import Proof
-from edgeflow_runtime.errors import EngineError
+from edgeflow_runtime.errors import ProofError
 from edgeflow_runtime.golden import allowed_nll, golden_rows, worst_in
 
 
@@ -13,7 +13,7 @@ def prove(bundle: Bundle, graph: str, backend: Backend, buckets: tuple[int, ...]
     """Replay the golden recording in each batch size.
 
     Raises:
-        EngineError: a score differs by more than the bundle allows, or is not finite.
+        ProofError: a score differs by more than the bundle allows, or is not finite.
     """
     rows, expected = golden_rows(bundle, graph)
     allowed = allowed_nll(bundle, graph)
@@ -21,7 +21,7 @@ def prove(bundle: Bundle, graph: str, backend: Backend, buckets: tuple[int, ...]
     for bucket in buckets:
         difference = worst_in(backend, rows, expected, (bucket,))
         if not difference <= allowed:  # a NaN is not within anything
-            raise EngineError(
+            raise ProofError(
                 f"in batches of {bucket} the new engine is {difference:.2e} nats/dim off the "
                 f"golden recording, {allowed:.0e} are allowed: it is not used"
             )

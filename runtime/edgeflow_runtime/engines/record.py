@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from edgeflow_runtime.config import StrictConfig
+from edgeflow_runtime.errors import ConfigError
 
 RECORD_VERSION = 1
 
@@ -97,6 +99,14 @@ class EngineRecord(StrictConfig):
     """Its hash."""
     proof: Proof | None
     """How it replayed the golden recording; ``None`` if it has never run."""
+
+    def __post_init__(self) -> None:
+        ascending = all(a < b for a, b in pairwise((0, *self.buckets)))
+        if not self.buckets or not ascending:
+            raise ConfigError(f"batch sizes ascend from at least 1, found {self.buckets}")
+        proof = self.proof
+        if proof and (proof.buckets != self.buckets or not proof.nll <= proof.allowed):
+            raise ConfigError(f"this proves nothing: {proof}")
 
     @property
     def label(self) -> str:

@@ -16,13 +16,22 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 
 from edgeflow_runtime.engines.record import RECORD_VERSION, EngineKey, EngineRecord
 from edgeflow_runtime.errors import ConfigError, EngineError, StorageError
+from edgeflow_runtime.options import ENGINES
 from edgeflow_runtime.storage import write_text
+
+GRAPHS = ("flow", "audio")
+"""The graphs that a bundle may hold."""
+
+LARGEST_SIDECAR = 100_000
+"""Bytes; a record has about one thousand."""
 
 
 class EngineStore:
@@ -49,21 +58,25 @@ class EngineStore:
         """
         path = self._sidecar(graph, backend)
         try:
-            document = json.loads(path.read_bytes())
+            document = json.loads(_read(path, LARGEST_SIDECAR))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise EngineError(f"'{path}' cannot be read: {self._mend}") from error
         version = document.get("record_version") if isinstance(document, dict) else None
         if version != RECORD_VERSION:
             raise EngineError(
-                f"'{path}' has version {version}, this edgeflow reads {RECORD_VERSION}: "
+                f"'{path}' has version {version!r}, this edgeflow reads {RECORD_VERSION}: "
                 f"{self._mend}"
             )
         try:
-            return EngineRecord.from_dict(document)
+            record = EngineRecord.from_dict(document)
         except ConfigError as error:
             raise EngineError(f"'{path}': {error}: {self._mend}") from error
+        expected = EngineKey(**{**record.key.to_dict(), "graph": graph, "backend": backend})
+        if record.file != self.name_for(expected, record.sha256):
+            raise EngineError(f"'{path}' names {record.file!r}, which is not its own: {self._mend}")
+        return record
 
     def load(self, key: EngineKey) -> tuple[EngineRecord, bytes] | None:
         """The engine for ``key``, its hash checked; ``None`` if none was ever built.
@@ -71,22 +84,36 @@ class EngineStore:
         Raises:
             EngineError: the engine is stale, foreign, damaged, or has never run; it is named.
         """
-        record = self.record(key.graph, key.backend)
-        if record is None:
-            return None
+        for _ in range(2):  # a build may put another engine in place between the two readings
+            record = self.record(key.graph, key.backend)
+            if record is None:
+                return None
+            path = self._fitting(record, key)
+            try:
+                content = _read(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise EngineError(f"'{path}' cannot be read: {error}: {self._mend}") from error
+            if hashlib.sha256(content).hexdigest() != record.sha256:
+                raise EngineError(f"'{path}' is damaged: its hash differs: {self._mend}")
+            return record, content
+        raise EngineError(f"'{path}' is missing: {self._mend}")
+
+    def _fitting(self, record: EngineRecord, key: EngineKey) -> Path:
+        """The engine's file, if the engine fits ``key``, has run, and only its owner may change it.
+
+        Raises:
+            EngineError: it does not.
+        """
         path = self.folder / record.file
         differences = record.key.differences(key)
         if differences:
             raise EngineError(f"'{path}' was built for {'; for '.join(differences)}: {self._mend}")
         if record.proof is None:
             raise EngineError(f"'{path}' has never run (it is a {record.label}): {self._mend}")
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise EngineError(f"'{path}' cannot be read: {error.strerror}: {self._mend}") from error
-        if hashlib.sha256(content).hexdigest() != record.sha256:
-            raise EngineError(f"'{path}' is damaged: its hash differs: {self._mend}")
-        return record, content
+        _check_owner(self.folder)
+        return path
 
     def keep(self, record: EngineRecord, candidate: Path) -> Path:
         """Put a built engine in its place; the one before stays until this moment.
@@ -99,13 +126,19 @@ class EngineStore:
             StorageError: the disk refuses.
         """
         target = self.folder / record.file
+        had = target.exists()
         try:
             os.replace(candidate, target)
         except OSError as error:
             raise StorageError(f"'{target}' could not be written: {error.strerror}") from error
         sidecar = self._sidecar(record.key.graph, record.key.backend)
-        write_text(sidecar, json.dumps(record.to_dict(), indent=2) + "\n")
-        self._sweep(record)
+        try:
+            write_text(sidecar, json.dumps(record.to_dict(), indent=2) + "\n")
+        except StorageError:
+            if not had:
+                target.unlink(missing_ok=True)
+            raise
+        self._sweep()
         return target
 
     def name_for(self, key: EngineKey, sha256: str) -> str:
@@ -121,22 +154,23 @@ class EngineStore:
             StorageError: the folder cannot be written.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(0o755, parents=True, exist_ok=True)
             handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise StorageError(f"'{self.folder}' cannot be written: {error.strerror}") from error
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 builder = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
                 raise EngineError(
                     f"process {builder} is building engines of '{self.bundle}': wait for it"
                 ) from error
+            except OSError as error:
+                raise StorageError(f"'{self.folder}' cannot be locked: {error.strerror}") from error
             os.ftruncate(handle, 0)
             os.write(handle, str(os.getpid()).encode())
-            for left in self.folder.glob(".*.building"):
-                left.unlink(missing_ok=True)
+            self._sweep()
             yield
         finally:
             os.close(handle)
@@ -148,11 +182,43 @@ class EngineStore:
     def _sidecar(self, graph: str, backend: str) -> Path:
         return self.folder / f"{graph}-{backend}.json"
 
-    def _sweep(self, record: EngineRecord) -> None:
-        """Remove the engines that the new one replaces."""
-        for old in self.folder.glob(f"{record.key.graph}-{record.key.backend}-*.engine"):
-            # "flow-tensorrt-rtx-..." also begins as "flow-tensorrt-": its hash part tells.
-            name = old.name.removeprefix(f"{record.key.graph}-{record.key.backend}-")
-            if old.name != record.file and "-" not in name:
+    def _sweep(self) -> None:
+        """Remove what a killed build left half-written, and engines that no record names."""
+        named = set()
+        for graph, backend in product(GRAPHS, ENGINES):
+            with suppress(EngineError):
+                record = self.record(graph, backend)
+                named.add(record.file if record else "")
+        for path in self.folder.iterdir():
+            half = path.name.startswith(".") and path.name != ".lock"
+            if half or (path.suffix == ".engine" and path.name not in named):
                 with suppress(OSError):
-                    old.unlink()
+                    path.unlink()
+
+
+def _read(path: Path, most: int | None = None) -> bytes:
+    """The content of a plain file; nothing else, such as a pipe, which could keep us waiting.
+
+    Raises:
+        OSError: it is none, cannot be read, or is longer than ``most`` bytes.
+        ValueError: the system takes no such name.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or (most is not None and status.st_size > most):
+            raise OSError("it is no plain file, or too large")
+        return file.read()
+
+
+def _check_owner(folder: Path) -> None:
+    """Engines are executable code: whoever may write here could run theirs as this user.
+
+    Raises:
+        EngineError: others may.
+    """
+    status = folder.stat()
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (0, os.geteuid()):
+        raise EngineError(
+            f"others may write '{folder}', and engines are executable code: make it yours alone "
+            f"(chmod 755 '{folder}') and build again"
+        )

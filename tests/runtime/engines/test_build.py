@@ -24,7 +24,7 @@ from edgeflow_runtime.engines.driver import probe_gpu
 from edgeflow_runtime.engines.library import is_installed
 from edgeflow_runtime.engines.record import COMPILE_CHECK
 from edgeflow_runtime.engines.store import EngineStore
-from edgeflow_runtime.errors import BundleError, DeviceError, EngineError, StorageError
+from edgeflow_runtime.errors import BundleError, DeviceError, EngineError, ProofError, StorageError
 
 needs_rtx = pytest.mark.skipif(
     not is_installed("tensorrt-rtx"),
@@ -57,7 +57,7 @@ def quiet(*_):
 @without_gpu
 def test_without_a_gpu_rtx_compiles_and_says_what_that_is_worth(bundle):
     phases = []
-    record = build_engine(bundle, RTX, lambda *step: phases.append(step))
+    record = build_engine(bundle, RTX, lambda *step: phases.append(step)).record
     store = EngineStore(bundle)
     assert record == store.record("flow", "tensorrt-rtx")
     assert record.buckets == (1, 4)
@@ -140,7 +140,9 @@ GOOD = """
 
 def test_progress_passes_and_the_engine_stands(bundle, tmp_path, anywhere):
     said = []
-    record = build_engine(bundle, BuildOrder(), lambda *s: said.append(s), child(tmp_path, GOOD))
+    record = build_engine(
+        bundle, BuildOrder(), lambda *s: said.append(s), child(tmp_path, GOOD)
+    ).record
     assert said == [("timing", 1, 2)]
     assert EngineStore(bundle).load(record.key) == (record, b"engine")
 
@@ -161,7 +163,7 @@ def test_progress_passes_and_the_engine_stands(bundle, tmp_path, anywhere):
 def test_whatever_becomes_of_a_build_the_last_good_engine_stays(
     bundle, tmp_path, anywhere, text, said
 ):
-    good = build_engine(bundle, BuildOrder(), quiet, child(tmp_path, GOOD))
+    good = build_engine(bundle, BuildOrder(), quiet, child(tmp_path, GOOD)).record
     with pytest.raises(EngineError, match=said) as caught:
         build_engine(bundle, BuildOrder(), quiet, child(tmp_path, text))
     assert "\n" not in str(caught.value)
@@ -176,10 +178,55 @@ def test_whatever_becomes_of_a_build_the_last_good_engine_stays(
 @without_gpu
 def test_a_compile_check_does_not_push_a_proven_engine_out(bundle, tmp_path, anywhere, monkeypatch):
     proven = child(tmp_path, GOOD.replace("flow-tensorrt-", "flow-tensorrt-rtx-"))
-    good = build_engine(bundle, RTX, quiet, proven)
+    good = build_engine(bundle, RTX, quiet, proven).record
     monkeypatch.undo()
-    assert build_engine(bundle, RTX, quiet).proof is None
+    built = build_engine(bundle, RTX, quiet)
+    assert built.record.proof is None
+    assert built.path is None
+    result = CliRunner().invoke(cli, ["build", str(bundle), "--backend", "tensorrt-rtx"])
+    assert "nowhere: the engine that is proven stays" in result.output
     assert EngineStore(bundle).load(good.key) == (good, b"engine")
+
+
+def test_a_bundle_that_is_replaced_during_the_build_is_noticed(bundle, tmp_path, anywhere):
+    from edgeflow_export.bundle_writer import write_bundle
+
+    good = build_engine(bundle, BuildOrder(), quiet, child(tmp_path, GOOD)).record
+    whole = Bundle.load(bundle)
+    parts = (whole.manifest, whole.onnx + b"\0", whole.frontend, whole.golden)
+    # Between the child's answer and the parent's check, as a build of minutes allows.
+    last = GOOD + f"\n    os.replace({str(tmp_path / 'other')!r}, r['bundle'])"
+    write_bundle(tmp_path / "other", *parts)
+    with pytest.raises(EngineError, match="the bundle was replaced while its engine was built"):
+        build_engine(bundle, BuildOrder(), quiet, child(tmp_path, last))
+    store = EngineStore(bundle)
+    assert store.load(good.key) == (good, b"engine")
+
+
+@needs_rtx
+@without_gpu
+def test_nothing_is_imported_from_the_current_folder(bundle, tmp_path):
+    poisoned = tmp_path / "poisoned"
+    poisoned.mkdir()
+    for name in ("numpy.py", "safetensors.py", "tensorrt.py"):
+        (poisoned / name).write_text("raise SystemExit('poison')")
+    front = Path(sys.executable).with_name("edgeflow")
+    if not front.exists():
+        pytest.skip("edgeflow is not installed as a command: pip install -e .")
+    done = subprocess.run(
+        [front, "build", bundle, "--backend", "tensorrt-rtx"],
+        cwd=poisoned,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_engine_that_misses_the_golden_scores_keeps_its_kind(bundle, tmp_path, anywhere):
+    answer = "print(json.dumps({'error': 'it is not used', 'kind': 'ProofError'}))"
+    with pytest.raises(ProofError, match="it is not used"):
+        build_engine(bundle, BuildOrder(), quiet, child(tmp_path, answer))
 
 
 def test_too_little_memory_is_said_beforehand(bundle, anywhere):

@@ -13,7 +13,7 @@ from edgeflow_runtime.errors import DeviceError
 
 
 def test_no_driver_is_one_line_with_a_mend():
-    with pytest.raises(DeviceError, match=r"no NVIDIA driver here \(libnone.so.1.*onnxruntime"):
+    with pytest.raises(DeviceError, match=r"no NVIDIA driver here \(libnone.so.1.*edgeflow doctor"):
         probe_gpu(library="libnone.so.1")
 
 

@@ -6,9 +6,11 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
+import os
 
 import pytest
 
+import edgeflow_runtime.engines.store as module
 from edgeflow_runtime.engines.record import COMPILE_CHECK, EngineKey, EngineRecord, Proof
 from edgeflow_runtime.engines.store import EngineStore
 from edgeflow_runtime.errors import EngineError, StorageError
@@ -104,7 +106,7 @@ def test_damage_is_found_before_anything_is_run(store):
     with pytest.raises(EngineError, match="damaged: its hash differs"):
         store.load(KEY)
     (store.folder / record.file).unlink()
-    with pytest.raises(EngineError, match="cannot be read"):
+    with pytest.raises(EngineError, match="is missing"):
         store.load(KEY)
 
 
@@ -123,6 +125,9 @@ def test_an_engine_that_never_ran_is_not_loaded(store):
         ("[]", "version None"),
         ('{"record_version": 2}', "version 2, this edgeflow reads 1"),
         ('{"record_version": 1}', "missing key"),
+        ('{"record_version": "1"}', "version '1'"),
+        ("[" * 90_000, "cannot be read"),
+        ("[" * 200_000, "cannot be read"),
     ],
 )
 def test_a_damaged_record_is_one_line(store, text, said):
@@ -154,13 +159,90 @@ def test_two_processes_do_not_build_at_once(store):
         pass
 
 
-def test_what_a_killed_build_left_is_swept(store):
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".flow-tensorrt.building",
+        "..flow-tensorrt.building.0a1b2c",  # as atomic_file names what it writes
+        ".tensorrt.timing.0a1b2c",
+        "flow-tensorrt-0123456789ab.engine",
+    ],
+)
+def test_what_a_killed_build_left_is_swept(store, name):
     keep(store)
-    left = store.folder / ".flow-tensorrt.building"
+    left = store.folder / name
     left.write_bytes(b"half")
     with store.building():
         assert not left.exists()
     assert store.load(KEY) is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"file": "/etc/passwd"}, "not its own"),
+        ({"file": "../outside.engine"}, "not its own"),
+        ({"file": "a\0b"}, "not its own"),
+        ({"buckets": []}, "batch sizes ascend"),
+        ({"buckets": [0, 4]}, "batch sizes ascend"),
+        ({"buckets": [16, 1]}, "batch sizes ascend"),
+        ({"proof": {"windows": 3, "buckets": [1, 16], "nll": 9.0, "allowed": 1e-4}}, "proves"),
+        ({"proof": {"windows": 3, "buckets": [1], "nll": 0.0, "allowed": 1e-4}}, "proves"),
+    ],
+)
+def test_a_record_that_makes_no_sense_is_refused(store, changes, said):
+    record = keep(store)
+    path = store.folder / "flow-tensorrt.json"
+    path.write_text(json.dumps(record.to_dict() | changes))
+    with pytest.raises(EngineError, match=said):
+        store.load(KEY)
+
+
+def test_a_sidecar_that_is_a_pipe_does_not_keep_anyone_waiting(store):
+    keep(store)
+    path = store.folder / "flow-tensorrt.json"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(EngineError, match="cannot be read"):
+        store.load(KEY)
+
+
+def test_a_folder_that_others_may_write_is_not_trusted(store):
+    keep(store)
+    store.folder.chmod(0o777)
+    with pytest.raises(EngineError, match=r"others may write .*chmod 755"):
+        store.load(KEY)
+
+
+def test_an_engine_that_is_replaced_while_it_is_read_is_found(store, monkeypatch):
+    old = keep(store, b"old")
+    real, raced = module._read, []
+
+    def read(path, most=None):
+        if path.suffix == ".engine" and not raced:
+            raced.append(path)
+            keep(store, b"new")
+        return real(path, most)
+
+    monkeypatch.setattr(module, "_read", read)
+    record, content = store.load(KEY)
+    assert content == b"new"
+    assert record.file != old.file
+
+
+def test_a_sidecar_that_cannot_be_written_leaves_no_engine(store, monkeypatch):
+    def full(*_):
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(module, "write_text", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        keep(store)
+    assert not list(store.folder.glob("*.engine"))
+
+
+def test_bundles_whose_names_differ_after_a_dot_do_not_share_a_folder(tmp_path):
+    folders = {EngineStore(tmp_path / n).folder for n in ("t.edgeflow", "t.v2", "t.v3")}
+    assert len(folders) == 3
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
