@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 DEMO := demo
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-gpu clean
 
 # torch goes first and alone: the constraints file names the build, and nothing may fetch another.
 $(VENV)/installed: setup.py constraints.txt
@@ -44,6 +44,10 @@ lint: $(VENV)/installed
 ## Ratios against what people do today, in one run (about three minutes on a quiet machine).
 bench: $(VENV)/installed
 	$(BIN)/python -m edgeflow_benchmarks
+
+## The same for its GPU, in every precision (on a Jetson: that command, where TensorRT is seen).
+bench-gpu: $(VENV)/installed
+	$(BIN)/python -m edgeflow_benchmarks.gpu
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info
