@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,7 +102,13 @@ def _evaluate_bundle(
     from edgeflow_runtime.progress import track
     from edgeflow_runtime.scoring import Scorer
 
-    scorer = Scorer.load(path, channel=channel, allow_clipped=True, backend=backend)
+    scorer = Scorer.load(
+        path,
+        channel=channel,
+        allow_clipped=True,
+        backend=backend,
+        warn=partial(click.echo, err=True),
+    )
     manifest = scorer.bundle.manifest
 
     def scores(paths: Sequence[Path]) -> npt.NDArray[np.float64]:

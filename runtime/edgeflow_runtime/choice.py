@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 from edgeflow_runtime.backend import Backend, OnnxRuntimeBackend
@@ -12,6 +13,11 @@ from edgeflow_runtime.errors import BackendError, ConfigError, DeviceError, Miss
 from edgeflow_runtime.options import AUTO, BACKENDS, CPU, ENGINES
 
 
+def warn_in_python(text: str) -> None:
+    """A :class:`RuntimeWarning` where whoever calls ``Scorer.load`` calls it."""
+    warnings.warn(text, RuntimeWarning, stacklevel=5)
+
+
 def open_backend(
     bundle: Bundle,
     name: str = AUTO,
@@ -19,7 +25,7 @@ def open_backend(
     graph: str = "flow",
     require_gpu: bool = False,
     workers: int | None = None,
-    warn: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = warn_in_python,
 ) -> Backend:
     """Open a backend for one of a bundle's graphs.
 
@@ -32,7 +38,7 @@ def open_backend(
         graph: ``flow``, or ``audio`` for the one that starts at the samples.
         require_gpu: refuse to score on the CPU.
         workers: threads that run the graph on the CPU; all its own if not given.
-        warn: told one line.
+        warn: told one line; a :class:`RuntimeWarning` if not given.
 
     Raises:
         DeviceError: there is no GPU, driver or TensorRT, and one was asked for.

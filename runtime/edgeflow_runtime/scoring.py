@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,15 +25,17 @@ from edgeflow_runtime.audio import (
 from edgeflow_runtime.backend import Backend, Rows, processors
 from edgeflow_runtime.batching import Pending, map_ahead, run_in_batches
 from edgeflow_runtime.bundle import Bundle
-from edgeflow_runtime.choice import open_backend
+from edgeflow_runtime.choice import open_backend, warn_in_python
 from edgeflow_runtime.clips import ClipReader, check_length
-from edgeflow_runtime.errors import AudioError, ConfigError, ScoreError
+from edgeflow_runtime.errors import AudioError, BackendError, ConfigError, ScoreError
 from edgeflow_runtime.options import AUTO
 from edgeflow_runtime.pcm import encode
 
 Array = npt.NDArray[np.float32]
 
 NORMAL, ANOMALOUS, UNKNOWN = "normal", "anomalous", "unknown"
+
+CLOSED = "the monitor is closed"
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class ClipScore:
 class Scorer:
     """Scores clips with one bundle.
 
+    On the CPU it goes on in a forked child; what holds a GPU says there that it is lost.
+
     Example::
 
         scorer = Scorer.load("fan_id_00.edgeflow")
@@ -94,10 +98,9 @@ class Scorer:
         if audio_in:
             bundle.graph("audio")
         self._audio = bundle.manifest.audio if audio_in else None
+        self.clip_samples = self._audio.samples if self._audio else None
         self.backend = backend
-        self.threshold = bundle.manifest.threshold.value if threshold is None else threshold
-        if not math.isfinite(self.threshold):
-            raise ConfigError(f"a threshold of {self.threshold} tells nothing apart")
+        self.threshold = _threshold(bundle, threshold)
         features = bundle.manifest.features
         self.reader = ClipReader(
             features.bands,
@@ -108,10 +111,8 @@ class Scorer:
             features.channel,
         )
         self._window = bundle.manifest.window
-        self._pool = ThreadPoolExecutor(backend.workers, "edgeflow-score")
-        self._readers = self._pool
-        if backend.device != "cpu":  # while the GPU works, the processor's cores make log-Mel
-            self._readers = ThreadPoolExecutor(processors(), "edgeflow-read")
+        self._closed = False
+        self._start_threads()
 
     @classmethod
     def load(
@@ -125,7 +126,7 @@ class Scorer:
         backend: str = AUTO,
         require_gpu: bool = False,
         audio_in: bool = False,
-        warn: Callable[[str], None] = lambda _: None,
+        warn: Callable[[str], None] = warn_in_python,
     ) -> Scorer:
         """Read a bundle and get it ready to score.
 
@@ -138,14 +139,17 @@ class Scorer:
             allow_clipped: judge clipped sounds, too, in place of calling them ``unknown``.
             backend: ``auto``, ``tensorrt``, ``tensorrt-rtx`` or ``onnxruntime``.
             require_gpu: refuse to score on the CPU.
-            audio_in: run the graph that starts at the samples; clips must have its length.
-            warn: told why ``auto`` passes an engine by.
+            audio_in: run the graph that starts at the samples. Clips must have its length; what
+                one has beyond it, if less than a hop, as resampling may give, is left out.
+            warn: told why ``auto`` passes an engine by; a :class:`RuntimeWarning` if not given.
 
         Raises:
             BundleError: the bundle cannot be trusted or read, or lacks the graph.
+            ConfigError: the threshold tells nothing apart.
             BackendError: no backend as asked for can be opened.
         """
         bundle = Bundle.load(path)
+        threshold = _threshold(bundle, threshold)  # before the GPU is taken
         opened = open_backend(
             bundle,
             backend,
@@ -165,8 +169,10 @@ class Scorer:
 
     def close(self) -> None:
         """Stop the threads and let the GPU go, if it has one."""
-        self._readers.shutdown(cancel_futures=True)
-        self._pool.shutdown(cancel_futures=True)
+        self._closed = True
+        if self._pid == os.getpid():  # what a fork left behind has no threads to stop
+            self._readers.shutdown(cancel_futures=True)
+            self._pool.shutdown(cancel_futures=True)
         self.backend.close()
 
     def __enter__(self) -> Scorer:
@@ -215,9 +221,24 @@ class Scorer:
             paths: sound files, or ``.npy`` log-Mel.
             maps: keep each clip's log-Mel and NLL map in the result.
         """
+        self._check_threads()
         read = partial(self._read, maps=maps)
         ahead = 2 * max(self.backend.workers, processors())
         yield from self._run(map_ahead(self._readers, read, paths, ahead), maps=maps)
+
+    def _start_threads(self) -> None:
+        backend = self.backend
+        self._pool = self._readers = ThreadPoolExecutor(backend.workers, "edgeflow-score")
+        if backend.device != "cpu":  # while the GPU works, the processor's cores make log-Mel
+            self._readers = ThreadPoolExecutor(processors(), "edgeflow-read")
+        self._pid = os.getpid()
+
+    def _check_threads(self) -> None:
+        """Start them anew in a forked child: a fork takes none along, and all would wait."""
+        if self._closed:
+            raise BackendError(CLOSED)
+        if self._pid != os.getpid():
+            self._start_threads()
 
     @property
     def _rate_hz(self) -> int:
@@ -261,6 +282,7 @@ class Scorer:
             logmel = self.reader.listen(name, samples)
             check_length(name, logmel, self._window)
             return Pending(name, seconds, logmel=logmel)
+        samples = self._crop(samples, self._audio.samples)
         check_audible(name, samples, allow_clipped=self.reader.allow_clipped)
         if len(samples) != self._audio.samples:
             raise AudioError(
@@ -269,6 +291,12 @@ class Scorer:
             )
         drawn_over = self.reader.listen(name, samples) if maps else None
         return Pending(name, seconds, logmel=drawn_over, samples=samples)
+
+    def _crop(self, samples: Array, whole: int) -> Array:
+        """Leave out what (n,) samples have beyond ``whole``, if it is less than one hop."""
+        spec = self.bundle.manifest.features.logmel
+        hop = spec.hop if spec else 0
+        return samples[:whole] if whole < len(samples) < whole + hop else samples
 
     def _score_one(self, clip: Pending) -> ClipScore:
         (result,) = self._run([clip], maps=False)
@@ -290,11 +318,17 @@ class Scorer:
 
     def _run(self, clips: Iterable[Pending], *, maps: bool) -> Iterator[ClipScore]:
         """Score ``clips``; yield each as soon as it and all before it are done."""
+        self._check_threads()
         backend = self.backend
         run = backend.nll_map if maps else backend.nll
         ahead = 2 * backend.workers
-        for clip in run_in_batches(clips, self._rows, run, self._pool, backend.batch, ahead):
-            yield self._judge(clip, maps)
+        try:
+            for clip in run_in_batches(clips, self._rows, run, self._pool, backend.batch, ahead):
+                yield self._judge(clip, maps)
+        except (RuntimeError, CancelledError) as error:  # what a pool says that is shut down
+            if not self._closed:
+                raise
+            raise BackendError(CLOSED) from error
 
     def _judge(self, clip: Pending, maps: bool) -> ClipScore:
         """The verdict on a clip whose windows are all scored, or whose reading failed."""
@@ -321,3 +355,11 @@ class Scorer:
             logmel=clip.logmel if maps else None,
             nll_map=found if maps else None,
         )
+
+
+def _threshold(bundle: Bundle, given: float | None) -> float:
+    """The threshold in force: the one given, or else the bundle's."""
+    threshold = bundle.manifest.threshold.value if given is None else given
+    if not math.isfinite(threshold):
+        raise ConfigError(f"a threshold of {threshold} tells nothing apart")
+    return threshold

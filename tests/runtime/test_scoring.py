@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -12,7 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from click.testing import CliRunner, Result
 
+from edgeflow.cli import cli
+from edgeflow.training.run import TrainedRun
+from edgeflow_export.bundle_from_run import ExportOptions, bundle_from_run
 from edgeflow_runtime import Scorer
 from edgeflow_runtime.backend import OnnxRuntimeBackend
 from edgeflow_runtime.bundle import Bundle
@@ -59,6 +65,95 @@ def test_batches_and_workers_do_not_change_scores_or_order(
     assert [result.file for result in found] == [str(clip) for clip in clips]
     for result, (alone,) in zip(found, map(list, reference), strict=True):
         assert result.score == pytest.approx(alone.score, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+def test_a_forked_child_scores_on(scorer: Scorer, clips: list[Path]):
+    expected = [result.to_dict() for result in scorer.score_files(clips)]  # its threads are there
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+
+    def score() -> None:
+        sender.send([result.to_dict() for result in scorer.score_files(clips)])
+        scorer.close()
+
+    child = multiprocessing.get_context("fork").Process(target=score)
+    child.start()
+    child.join(30)
+    child.kill()
+    assert (child.exitcode, receiver.poll()) == (0, True)
+    assert receiver.recv() == expected
+    assert [result.to_dict() for result in scorer.score_files(clips)] == expected
+
+
+def test_a_closed_scorer_says_so(scorer: Scorer, clips: list[Path]):
+    samples, rate = soundfile.read(clips[0], dtype="float32")
+    begun = scorer.score_files(clips * 20)
+    next(begun)
+    scorer.close()
+    scorer.close()
+    for score in (
+        lambda: scorer.score(samples, rate),
+        lambda: list(scorer.score_files(clips)),
+        lambda: list(begun),
+    ):
+        with pytest.raises(BackendError, match=r"^the monitor is closed$"):
+            score()
+
+
+def test_the_command_closes_what_it_opened(
+    bundle_path: Path, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    closed, close = [], OnnxRuntimeBackend.close
+    monkeypatch.setattr(OnnxRuntimeBackend, "close", lambda it: (closed.append(1), close(it))[1])
+    for arguments in (clips, [clips[0], "gone.wav"], [tmp_path]):  # the last one holds no clip
+        closed.clear()
+        CliRunner().invoke(cli, ["score", str(bundle_path), *map(str, arguments)])
+        assert closed == [1]
+
+
+@pytest.fixture(scope="module")
+def with_audio(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with the graph that starts at the samples; its clips have 2 seconds."""
+    path = tmp_path_factory.mktemp("audio") / "fan.edgeflow"
+    bundle_from_run(TrainedRun.load(run_folder), path, ExportOptions(audio_in="float32"))
+    return path
+
+
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(samples).astype(np.float32) * np.float32(0.1)
+
+
+def pipe(bundle: Path, content: bytes, *options: str) -> Result:
+    arguments = ["score", str(bundle), "-", "--audio-in", "--encoding", "f32", *options]
+    return CliRunner().invoke(cli, arguments, input=content)
+
+
+@pytest.mark.parametrize("options", [(), ("--every", "2")])
+def test_a_pipe_is_cut_as_the_graph_that_starts_at_the_samples_wants(
+    with_audio: Path, options: tuple[str, ...]
+):
+    found = pipe(with_audio, noise(3 * 32000 - 100).tobytes(), *options)
+    assert (found.exit_code in (0, 1), found.stderr) == (True, "")
+    names = [json.loads(line)["file"] for line in found.stdout.splitlines()]
+    assert names == ["-@0.0s", "-@2.0s"]  # the scrap at the end is none of its clips
+
+
+def test_another_length_than_the_graphs_is_refused_at_once(with_audio: Path):
+    found = pipe(with_audio, noise(3 * 32000).tobytes(), "--every", "3")
+    assert (found.exit_code, found.stdout) == (2, "")
+    (line,) = found.stderr.splitlines()
+    assert "--every 3: the graph that starts at the samples takes clips of 2 s" in line
+
+
+@pytest.mark.parametrize("more", [1, 511])
+def test_less_than_a_hop_too_much_is_left_out(with_audio: Path, more: int):
+    samples = noise(32000 + more)
+    with Scorer.load(with_audio, audio_in=True) as scorer:
+        expected = scorer.score(samples[:32000], 16000)
+        assert scorer.score(samples, 16000).score == expected.score
+        for length in (31999, 32512):
+            with pytest.raises(AudioError, match="takes clips of 32000"):
+                scorer.score(noise(length), 16000)
 
 
 def test_streamed_log_mel_scores_like_the_whole_clip(scorer: Scorer, clips: list[Path]):

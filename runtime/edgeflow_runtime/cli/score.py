@@ -77,11 +77,9 @@ def score(
 
     The exit status is 0 if all clips are normal, 1 if one is anomalous, 2 if one is unknown.
     """
-    from edgeflow_runtime.clips import find_clips
-    from edgeflow_runtime.errors import AudioError
     from edgeflow_runtime.scoring import Scorer
 
-    scorer = Scorer.load(
+    with Scorer.load(
         bundle,
         threshold=threshold,
         channel=channel,
@@ -90,28 +88,14 @@ def score(
         require_gpu=require_gpu,
         audio_in=audio_in,
         warn=_warn,
-    )
-    results: Iterator[ClipScore]
-    if "-" in clips:
-        if len(clips) > 1:
-            raise AudioError("'-' is the pipe; it cannot be scored together with files")
-        if maps:
-            raise AudioError("--map draws files; it cannot draw a pipe")
-        results = _score_pipe(scorer, every, rate, channels, encoding)
-    else:
-        paths = find_clips([Path(clip) for clip in clips])
-        if maps:
-            from edgeflow_runtime.extras import require
-
-            require("matplotlib", "plot")
-        results = scorer.score_files(paths, maps=maps is not None)
-        if maps:
-            results = _draw(results, scorer.bundle, maps)
-        if len(paths) > 1 and not sys.stdout.isatty():  # on a terminal the table shows how far
-            from edgeflow_runtime.progress import track
-
-            results = track(results, "scoring", len(paths))
-    context.exit(_print_scores(results, style or _default_style()))
+    ) as scorer:
+        if "-" in clips:
+            _check_pipe(clips, maps)
+            results = _score_pipe(scorer, every, rate, channels, encoding)
+        else:
+            results = _score_files(scorer, clips, maps)
+        status = _print_scores(results, style or _default_style())
+    context.exit(status)
 
 
 def _warn(text: str) -> None:
@@ -122,33 +106,80 @@ def _default_style() -> str:
     return "table" if sys.stdout.isatty() else "json"
 
 
+def _score_files(scorer: Scorer, clips: tuple[str, ...], maps: Path | None) -> Iterator[ClipScore]:
+    """Score clips, one by one as they are taken from what this returns."""
+    from edgeflow_runtime.clips import find_clips
+
+    paths = find_clips([Path(clip) for clip in clips])
+    if maps:
+        from edgeflow_runtime.extras import require
+
+        require("matplotlib", "plot")
+    results = scorer.score_files(paths, maps=maps is not None)
+    if maps:
+        results = _draw(results, scorer.bundle, maps)
+    if len(paths) > 1 and not sys.stdout.isatty():  # on a terminal the table shows how far
+        from edgeflow_runtime.progress import track
+
+        results = track(results, "scoring", len(paths))
+    return results
+
+
+def _check_pipe(clips: tuple[str, ...], maps: Path | None) -> None:
+    from edgeflow_runtime.errors import AudioError
+
+    if len(clips) > 1:
+        raise AudioError("'-' is the pipe; it cannot be scored together with files")
+    if maps:
+        raise AudioError("--map draws files; it cannot draw a pipe")
+
+
 def _score_pipe(
     scorer: Scorer, every: float | None, rate: int | None, channels: int, encoding: str
 ) -> Iterator[ClipScore]:
     """Score what comes through standard input, clip by clip, as it comes."""
-    from edgeflow_runtime.audio import check_rate, choose_channel
     from edgeflow_runtime.errors import AudioError
     from edgeflow_runtime.pcm import PcmFormat, read_clips
 
-    manifest = scorer.bundle.manifest
-    spec = manifest.features.logmel
+    spec = scorer.bundle.manifest.features.logmel
     if spec is None:
         raise AudioError("this monitor was trained on log-Mel arrays; it cannot listen to a pipe")
     if sys.stdin is None:
         raise AudioError("standard input is closed: there is no pipe to listen to")
-    seconds = every or manifest.threshold.clip_seconds
+    seconds = _clip_seconds(scorer, every, spec.rate_hz)
     fmt = PcmFormat(rate or spec.rate_hz, channels, encoding)
     whole = None
     for number, (samples, rate_hz) in enumerate(read_clips(sys.stdin.buffer, fmt, seconds)):
         if number == 0:  # wrong for the first clip is wrong for all of the pipe
-            check_rate("-", rate_hz, scorer.reader.min_rate_hz)
-            reader = scorer.reader
-            choose_channel("-", samples.shape[1], reader.channel, reader.usual_channel)
-        if whole and len(samples) < whole / 2:
+            _check_kind(scorer, samples.shape[1], rate_hz)
+        if whole and len(samples) < whole / (1 if scorer.clip_samples else 2):
             break  # the last scrap of a stream says little: its score would vary too much
         whole = whole or len(samples)
         start = number * whole / rate_hz
         yield scorer.judge(samples, rate_hz, name=f"-@{start:.1f}s")
+
+
+def _check_kind(scorer: Scorer, channels: int, rate_hz: int) -> None:
+    from edgeflow_runtime.audio import check_rate, choose_channel
+
+    reader = scorer.reader
+    check_rate("-", rate_hz, reader.min_rate_hz)
+    choose_channel("-", channels, reader.channel, reader.usual_channel)
+
+
+def _clip_seconds(scorer: Scorer, every: float | None, rate_hz: int) -> float:
+    """How long the clips are that a pipe is cut into."""
+    from edgeflow_runtime.errors import ConfigError
+
+    if scorer.clip_samples is None:
+        return every or scorer.bundle.manifest.threshold.clip_seconds
+    seconds = scorer.clip_samples / rate_hz
+    if every and round(every * rate_hz) != scorer.clip_samples:
+        raise ConfigError(
+            f"--every {every:g}: the graph that starts at the samples takes clips of {seconds:g} s:"
+            " leave --every out, or --audio-in"
+        )
+    return seconds
 
 
 def _draw(results: Iterator[ClipScore], bundle: Bundle, folder: Path) -> Iterator[ClipScore]:

@@ -16,7 +16,7 @@ from edgeflow_runtime.engines.library import import_library, library_build
 from edgeflow_runtime.engines.record import EngineKey
 from edgeflow_runtime.engines.store import EngineStore
 from edgeflow_runtime.engines.worker import SLOTS, Device, GpuWorker
-from edgeflow_runtime.errors import BackendError, EngineError
+from edgeflow_runtime.errors import EngineError
 
 Array = npt.NDArray[np.float32]
 Rows = npt.NDArray[Any]
@@ -29,7 +29,7 @@ class TensorRtBackend:
     """A graph on the GPU; see :class:`~edgeflow_runtime.backend.Backend`.
 
     May be called from any thread, and under asyncio through ``asyncio.to_thread`` or
-    :meth:`submit`; after a fork it says so.
+    :meth:`submit`; after a fork it says so. Once nobody holds it, it closes itself.
 
     Args:
         name: ``tensorrt`` or ``tensorrt-rtx``.
@@ -79,10 +79,13 @@ class TensorRtBackend:
     def submit(self, rows: Rows, *outputs: str) -> Future[list[Array]]:
         """Run rows (n, ...), n at least 1, without waiting: the future gives an array an output.
 
-        ``rows`` must stay as they are until it is done.
+        ``rows`` must be of the graph's own shape and type, and stay as they are until it is done.
+
+        Raises:
+            DeviceError: this is a forked child of the process that opened the GPU.
+            BackendError: the rows or outputs are none of the graph's, or the GPU failed or is
+                closed.
         """
-        if not len(rows):
-            raise BackendError("there is nothing to run")
         return self._worker.submit(rows, outputs)
 
     def close(self) -> None:

@@ -86,15 +86,17 @@ class CudaDevice:
         if self._engine is None:
             raise EngineError(f"TensorRT refuses the engine: {self._complaint()}")
         self._read_tensors()
-        for profile, bucket in enumerate(self.buckets):
-            self._runs[bucket] = self._make_context(profile, bucket)
+        self._make_contexts()
 
     def allocate(self) -> Slot:
         """See the protocol; the largest profile decides the sizes."""
         largest = self.buckets[-1]
         host = {name: self._pinned(name, largest) for name in (*self._inputs, *self._outputs)}
         addresses = {name: self._allocated(array.nbytes) for name, array in host.items()}
-        resources = _Resources(addresses, self._cuda.Event())
+        flags = self._cuda.event_flags
+        # By default whoever waits for an event may keep a core busy with asking.
+        done = self._cuda.Event(flags.BLOCKING_SYNC | flags.DISABLE_TIMING)
+        resources = _Resources(addresses, done)
         (source,) = self._inputs
         slot = Slot(host[source], {name: host[name] for name in self._outputs}, resources)
         self._slots.append(slot)
@@ -166,11 +168,21 @@ class CudaDevice:
                 f"profiles; its record says one input and {len(self.buckets)} profiles"
             )
 
+    def _make_contexts(self) -> None:
+        """A context for each profile, and one scratch for all.
+
+        Left alone, each context takes what the largest profile needs; but all run on one stream,
+        so no two ever use it at once.
+        """
+        size = max(1, self._engine.device_memory_size_v2)
+        scratch = int(self._allocated(size))
+        for profile, bucket in enumerate(self.buckets):
+            self._runs[bucket] = self._make_context(profile, bucket)
+            self._runs[bucket].set_device_memory(scratch, size)
+
     def _make_context(self, profile: int, bucket: int) -> Any:  # noqa: ANN401
         """An execution context that stays with one profile and its one shape."""
-        run = self._engine.create_execution_context()
-        if run is None:
-            raise BackendError(f"TensorRT has no memory for a context: {self._complaint()}")
+        run = self._bare_context()
         if not run.set_optimization_profile_async(profile, self._stream.handle):
             raise EngineError(f"TensorRT refuses profile {profile}: {self._complaint()}")
         self._stream.synchronize()
@@ -186,6 +198,14 @@ class CudaDevice:
         unknown = run.infer_shapes()
         if unknown:
             raise EngineError(f"the engine leaves the shapes of {', '.join(unknown)} open")
+        return run
+
+    def _bare_context(self) -> Any:  # noqa: ANN401
+        """An execution context that is yet to get its scratch memory."""
+        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        run = self._engine.create_execution_context(strategy)
+        if run is None:
+            raise BackendError(f"TensorRT has no memory for a context: {self._complaint()}")
         return run
 
     def _pinned(self, name: str, rows: int) -> npt.NDArray[Any]:

@@ -12,6 +12,7 @@ import os
 import queue
 import threading
 import traceback
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -27,6 +28,9 @@ Tensor = npt.NDArray[Any]
 
 SLOTS = 2
 """Batches under way at once: one runs, one is being filled."""
+
+PATIENCE_S = 10.0
+"""How long a worker that nobody holds any more may keep whoever let it go; ``close`` waits on."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +78,52 @@ class Device(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Ends:
+    """What the graph takes and gives, as the slots tell: shapes and types of a single row."""
+
+    input: tuple[tuple[int, ...], np.dtype[Any]]
+    outputs: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+
+    @classmethod
+    def of(cls, slot: Slot) -> _Ends:
+        outputs = {name: (host.shape[1:], host.dtype) for name, host in slot.outputs.items()}
+        return cls((slot.input.shape[1:], slot.input.dtype), outputs)
+
+    def check(self, rows: Tensor, outputs: Sequence[str]) -> None:
+        """Refuse what a caller got wrong before it reaches the GPU, which then would be blamed."""
+        shape, dtype = self.input
+        if rows.ndim != 1 + len(shape) or rows.shape[1:] != shape:
+            expected = ", ".join(map(str, ("n", *shape)))
+            raise BackendError(f"rows have shape {rows.shape}; the graph takes ({expected})")
+        if rows.dtype != dtype:  # a cast could change scores in silence
+            raise BackendError(f"rows are {rows.dtype}; the graph takes {dtype}: convert them")
+        if not len(rows):
+            raise BackendError("there is nothing to run")
+        known = ", ".join(self.outputs)
+        for name in outputs:
+            if name not in self.outputs:
+                raise BackendError(f"the graph has no output {name!r}: choose from {known}")
+        if not outputs:
+            raise BackendError(f"no output is asked for: choose from {known}")
+
+    def room(self, rows: int, outputs: Sequence[str]) -> list[Tensor]:
+        """An array (rows, ...) for each output."""
+        found = (self.outputs[name] for name in outputs)
+        return [np.empty((rows, *shape), dtype) for shape, dtype in found]
+
+
 @dataclass
 class _Job:
     """One call: its rows may lie in several batches."""
 
     rows: Tensor
     outputs: tuple[str, ...]
+    results: list[Tensor]
+    """For each output, filled from the front."""
+    landed: int = 0
+    """Rows whose results are there."""
     future: Future[list[Tensor]] = field(default_factory=Future)
-    results: list[list[Tensor]] = field(default_factory=list)
-    missing: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,6 +138,8 @@ class _Flight:
 class GpuWorker:
     """Runs batches on a :class:`Device`, from any thread; results are a :class:`Future`'s.
 
+    Once nobody holds it, it closes itself, and so it does when the interpreter ends.
+
     Args:
         device: opened here, on the worker's thread.
 
@@ -105,41 +148,62 @@ class GpuWorker:
     """
 
     def __init__(self, device: Device) -> None:
-        self.device = device
+        # The thread holds the workshop, and only callers hold this: that is how it knows.
+        self._workshop = _Workshop(device)
+        weakref.finalize(self, self._workshop.close, PATIENCE_S).atexit = False
+
+    def submit(self, rows: Tensor, outputs: Sequence[str]) -> Future[list[Tensor]]:
+        """Queue rows (n, ...); the future gives one array (n, ...) for each of ``outputs``.
+
+        ``rows`` must be of the graph's own shape and type, n at least 1, and stay as they are until
+        then. Under asyncio, await ``asyncio.wrap_future(worker.submit(rows, outputs))``.
+
+        Raises:
+            DeviceError: this is a forked child of the process that opened the GPU.
+            BackendError: the rows or outputs are none of the graph's, or the worker is closed or
+                broke down.
+        """
+        return self._workshop.submit(rows, outputs)
+
+    def close(self) -> None:
+        """Finish what was submitted, then let the GPU go. Further calls do nothing.
+
+        A future's callback may call it, but is not kept waiting: it runs on the worker's thread.
+        """
+        self._workshop.close()
+
+
+class _Workshop:
+    """What the worker's thread and its callers share."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
         self._pid = os.getpid()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._gate = threading.Lock()
+        # The garbage collector may close a worker wherever it interrupts that worker's own thread.
+        self._gate = threading.RLock()
         self._closed = False
         self._fault: BaseException | None = None
-        opened: Future[None] = Future()
+        opened: Future[_Ends] = Future()
         self._thread = threading.Thread(
             target=self._work, args=(opened,), name="edgeflow-gpu", daemon=True
         )
         self._thread.start()
-        # A daemon thread that the interpreter stops amid a call of CUDA's takes the process along.
-        atexit.register(self.close)
         try:
-            opened.result()
+            self._ends = opened.result()
         except BaseException:
             self.close()
             raise
 
     def submit(self, rows: Tensor, outputs: Sequence[str]) -> Future[list[Tensor]]:
-        """Queue rows (n, ...); the future gives one array (n, ...) for each of ``outputs``.
-
-        ``rows`` must stay as they are until then. Under asyncio, await
-        ``asyncio.wrap_future(worker.submit(rows, outputs))``.
-
-        Raises:
-            DeviceError: this is a forked child of the process that opened the GPU.
-            BackendError: the worker is closed or broke down.
-        """
+        """See :meth:`GpuWorker.submit`."""
         if os.getpid() != self._pid:
             raise DeviceError(
                 "the GPU was opened before this process was forked, and CUDA does not survive a "
                 "fork: open the monitor in the child, or start it with spawn"
             )
-        job = _Job(rows, tuple(outputs))
+        self._ends.check(rows, outputs)
+        job = _Job(rows, tuple(outputs), self._ends.room(len(rows), outputs))
         with self._gate:
             if self._fault is not None:
                 raise BackendError(f"the GPU failed earlier: {self._fault}") from self._fault
@@ -148,29 +212,44 @@ class GpuWorker:
             self._jobs.put(job)
         return job.future
 
-    def close(self) -> None:
-        """Finish what was submitted, then let the GPU go. Further calls do nothing."""
+    def close(self, patience_s: float | None = None) -> None:
+        """See :meth:`GpuWorker.close`; waits for ``patience_s``, or to the end."""
         if os.getpid() != self._pid:
             return
         with self._gate:
             if not self._closed:
                 self._closed = True
                 self._jobs.put(None)
-        self._thread.join()
-        atexit.unregister(self.close)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(patience_s)
 
-    def _work(self, opened: Future[None]) -> None:
+    def _work(self, opened: Future[_Ends]) -> None:
         try:
-            try:
-                self.device.open()
-                free = deque(self.device.allocate() for _ in range(SLOTS))
-            except BaseException as error:
-                opened.set_exception(_named(error))
-                return
-            opened.set_result(None)
-            self._serve(free)
+            self._open_and_serve(opened)
         finally:
-            self.device.close()
+            self._give_back()
+            atexit.unregister(self.close)  # which holds all this
+
+    def _open_and_serve(self, opened: Future[_Ends]) -> None:
+        try:
+            self._device.open()
+            free = deque(self._device.allocate() for _ in range(SLOTS))
+            ends = _Ends.of(free[0])
+        except BaseException as error:
+            opened.set_exception(_named(error))
+            return
+        # A daemon thread that the interpreter stops amid a call of CUDA's takes the process along.
+        atexit.register(self.close)
+        opened.set_result(ends)
+        self._serve(free)
+
+    def _give_back(self) -> None:
+        """Close the device; nobody waits for an answer that could say what went wrong with it."""
+        try:
+            self._device.close()
+        except BaseException as error:
+            with self._gate:
+                self._fault = self._fault or _named(error)
 
     def _serve(self, free: deque[Slot]) -> None:
         """Launch batches as they come, at most one a slot; land them in the same order."""
@@ -178,12 +257,11 @@ class GpuWorker:
         job: _Job | None = None
         try:
             for job in self._coming(flying, free):
-                for start, count, bucket in _batches(len(job.rows), self.device.buckets):
+                for start, count, bucket in _batches(len(job.rows), self._device.buckets):
                     if not free:
                         self._land(flying, free)
                     self._launch(job, start, count, bucket, flying, free)
-                if not job.missing:
-                    job.future.set_result([])
+                job = None  # its flights hold it
         except BaseException as error:
             self._break_down(error, [*(flight.job for flight in flying), *([job] if job else [])])
 
@@ -215,21 +293,21 @@ class GpuWorker:
         slot.input[:count] = job.rows[start : start + count]
         slot.input[count:bucket] = 0  # what fills up a batch must not be what came before
         flying.append(_Flight(slot, job, count))
-        job.missing += count
-        self.device.launch(slot, bucket, job.outputs)
+        self._device.launch(slot, bucket, job.outputs)
 
     def _land(self, flying: deque[_Flight], free: deque[Slot]) -> None:
         """Wait for the batch that was launched first and hand its rows over."""
         flight = flying[0]
-        self.device.wait(flight.slot)
+        self._device.wait(flight.slot)
         flying.popleft()
         job = flight.job
-        job.results.append([flight.slot.outputs[n][: flight.rows].copy() for n in job.outputs])
+        end = job.landed + flight.rows
+        for name, result in zip(job.outputs, job.results, strict=True):
+            result[job.landed : end] = flight.slot.outputs[name][: flight.rows]
         free.append(flight.slot)
-        job.missing -= flight.rows
-        if sum(len(part[0]) for part in job.results) == len(job.rows):
-            columns = zip(*job.results, strict=True)
-            job.future.set_result([np.concatenate(parts) for parts in columns])
+        job.landed = end
+        if job.landed == len(job.rows):
+            job.future.set_result(job.results)
 
     def _break_down(self, error: BaseException, jobs: Iterable[_Job]) -> None:
         """After a fault nothing on the GPU can be trusted: every call fails, with the cause."""

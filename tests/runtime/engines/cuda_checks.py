@@ -47,7 +47,8 @@ class Fake:
         """Nothing is left, forgotten or misused; ``others`` hold the primary context."""
         assert self.trt.faults == []
         left = ("device", "pinned", "streams", "events", "lost", "double_frees", "freed_in_flight")
-        found = {name: self.count(name) for name in (*left, "pageable_copies", "without_context")}
+        misused = ("pageable_copies", "without_context", "busy_events")
+        found = {name: self.count(name) for name in (*left, *misused)}
         assert not any(found.values()), found
         assert self.count("retained") == others
 
@@ -91,6 +92,40 @@ def check_batches_of_all_sizes_from_several_threads(fake):
     worker.close()
     assert fake.count("calls") > 100
     assert fake.count("threads") == 1
+    fake.check_all_is_given_back()
+
+
+def check_all_contexts_share_one_scratch(fake):
+    worker = fake.worker()
+    for count in BUCKETS:
+        score(worker, rows(count))
+    assert fake.count("device") == 1 + 1 + 2 * 3  # the weights, the scratch, two slots of tensors
+    worker.close()
+    fake.check_all_is_given_back()
+
+
+def check_a_worker_that_nobody_holds(fake):
+    """In a loop, each is gone before the next takes its memory."""
+    for i in range(20):
+        future = fake.worker().submit(rows(9, i), ("nll",))
+        assert fake.count("retained") == 0
+        np.testing.assert_array_equal(future.result(0)[0], rows(9, i).sum(axis=1))
+    assert [t.name for t in threading.enumerate()] == ["MainThread"]
+    fake.check_all_is_given_back()
+
+
+def check_what_callers_get_wrong_is_not_the_gpus_fault(fake):
+    worker = fake.worker()
+    for batch, outputs in (
+        (rows(2)[:, :2], BOTH),
+        (rows(2).astype(np.float64), BOTH),
+        (rows(0), BOTH),
+        (rows(2), ("score",)),
+    ):
+        said = refusal(BackendError, partial(worker.submit, batch, outputs))
+        assert "GPU" not in said, said
+    score(worker, rows(9))
+    worker.close()
     fake.check_all_is_given_back()
 
 
@@ -224,7 +259,7 @@ def check_every_call_may_fail(fake):
         "cuDevicePrimaryCtxRetain": 1,
         "cuStreamCreate": 1,
         "cuMemHostAlloc": 2 * 3,
-        "cuMemAlloc_v2": 2 * 3,
+        "cuMemAlloc_v2": 1 + 2 * 3,  # the contexts' scratch, and two slots
         "cuEventCreate": 2,
     }
     for call, times in opening.items():

@@ -48,6 +48,7 @@ static struct {
     int double_frees, freed_in_flight, pageable_copies, without_context, lost;
     int threads;                         /* threads that ever made a context current */
     int flying, most_flying;             /* events recorded and not reached */
+    int busy_events;                     /* made to spin, or to keep time that nobody reads */
     int calls;                           /* all that needed a context */
 } count;
 
@@ -71,6 +72,7 @@ int fake_cuda_count(const char *name)
     COUNT(device); COUNT(pinned); COUNT(streams); COUNT(events); COUNT(retained);
     COUNT(double_frees); COUNT(freed_in_flight); COUNT(pageable_copies); COUNT(without_context);
     COUNT(lost); COUNT(threads); COUNT(flying); COUNT(most_flying); COUNT(calls);
+    COUNT(busy_events);
     return -1;
 }
 
@@ -333,6 +335,7 @@ int cuStreamSynchronize(Stream *stream)
 int cuEventCreate(Event **event, unsigned flags)
 {
     USE(cuEventCreate);
+    count.busy_events += flags != (1 | 2); /* CU_EVENT_BLOCKING_SYNC, CU_EVENT_DISABLE_TIMING */
     *event = calloc(1, sizeof(Event));
     (*event)->live = 1;
     count.events++;

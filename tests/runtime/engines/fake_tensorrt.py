@@ -77,6 +77,10 @@ class TensorIOMode(IntEnum):
     NONE, INPUT, OUTPUT = range(3)
 
 
+class ExecutionContextAllocationStrategy(IntEnum):
+    STATIC, ON_PROFILE_CHANGE, USER_MANAGED = range(3)
+
+
 class NetworkDefinitionCreationFlag(IntEnum):
     STRONGLY_TYPED = 1
 
@@ -165,20 +169,31 @@ class Engine:
         assert name == self.get_tensor_name(0)
         return [(self.buckets[profile], *self.shapes[name])] * 3
 
-    def create_execution_context(self):
-        return Context(self) if settings["contexts"] else None
+    device_memory_size_v2 = 2000
+
+    def create_execution_context(self, strategy=ExecutionContextAllocationStrategy.STATIC):
+        return Context(self, strategy) if settings["contexts"] else None
 
 
 class Context:
-    def __init__(self, engine):
+    """Takes scratch memory of its own, unless it is told that it will be given some."""
+
+    def __init__(self, engine, strategy):
         check_context("an execution context is made")
         self.engine, self.profile, self.rows = engine, None, None
+        self.own, self.scratch = ctypes.c_void_p(), None
+        if strategy != ExecutionContextAllocationStrategy.USER_MANAGED:
+            size = ctypes.c_size_t(engine.device_memory_size_v2)
+            cuda().cuMemAlloc_v2(ctypes.byref(self.own), size)
+            self.scratch = self.own.value
         self.addresses = {}
         self.works = []
 
     def __del__(self):
         check_context("an execution context is thrown away")
         self.engine.taken.discard(self.profile)
+        if self.own:
+            cuda().cuMemFree_v2(self.own)
 
     def set_optimization_profile_async(self, profile, stream):
         assert stream
@@ -202,6 +217,12 @@ class Context:
     def get_tensor_shape(self, name):
         return (self.rows, *self.engine.shapes[name])
 
+    def set_device_memory(self, memory, size):
+        last = memory + self.engine.device_memory_size_v2 - 1
+        if size < self.engine.device_memory_size_v2 or not cuda().fake_cuda_memory(last):
+            faults.append("scratch memory that is too small")
+        self.scratch = memory
+
     def set_tensor_address(self, name, address):
         if name not in self.engine.shapes:
             return False
@@ -210,6 +231,8 @@ class Context:
 
     def execute_async_v3(self, stream):
         check_context("work is queued")
+        if not self.scratch or not cuda().fake_cuda_memory(self.scratch):
+            faults.append("work without scratch memory")
         if not settings["runs"] or set(self.addresses) != set(self.engine.shapes):
             self.engine.logger.log(Logger.ERROR, "IExecutionContext::enqueueV3: Error Code 3")
             return False

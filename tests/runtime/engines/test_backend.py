@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import edgeflow_runtime.choice as choice
+import edgeflow_runtime.scoring as scoring
 from edgeflow.cli import cli
 from edgeflow_runtime.backend import OnnxRuntimeBackend
 from edgeflow_runtime.bundle import Bundle
@@ -65,6 +69,50 @@ def test_while_the_gpu_works_the_next_batches_are_made_ready(bundle, backend, gp
         assert len(list(scorer.score_files(clips))) == len(clips)
     assert gpu.most_flying == 2
     assert len(gpu.slots) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+def test_in_a_forked_child_a_scorer_says_that_the_gpu_is_lost(bundle, backend):
+    samples = bundle.golden["samples"]
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+
+    def score():
+        try:
+            scorer.score(samples, 16000)
+        except DeviceError as error:
+            sender.send(str(error))
+        scorer.close()
+
+    with Scorer(bundle, backend) as scorer:
+        scorer.score(samples, 16000)  # its threads are there
+        child = multiprocessing.get_context("fork").Process(target=score)
+        child.start()
+        child.join(30)
+        child.kill()
+        assert (child.exitcode, receiver.poll()) == (0, True)
+        assert "open the monitor in the child, or start it with spawn" in receiver.recv()
+        assert scorer.score(samples, 16000).backend == "tensorrt"
+
+
+def test_scorers_that_nobody_holds_give_the_gpu_back(bundle, gpu):
+    threads = set(threading.enumerate())
+    scored = Scorer(bundle, TensorRtBackend("tensorrt", gpu)).score(bundle.golden["samples"], 16000)
+    assert scored.backend == "tensorrt"
+    deadline = time.monotonic() + 5  # the scorer's threads may let go last
+    while set(threading.enumerate()) - threads and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert set(threading.enumerate()) - threads == set()
+    assert gpu.closed == 1
+
+
+def test_a_threshold_that_tells_nothing_is_refused_before_the_gpu_is_taken(
+    bundle_path, monkeypatch
+):
+    opened = []
+    monkeypatch.setattr(scoring, "open_backend", lambda *_, **__: opened.append(1))
+    with pytest.raises(ConfigError, match="threshold of nan"):
+        Scorer.load(bundle_path, threshold=float("nan"))
+    assert opened == []
 
 
 def test_the_proof_runs_every_batch_size(bundle, backend, gpu):
@@ -151,6 +199,13 @@ def test_an_engine_that_cannot_be_used_is_said_and_the_cpu_scores(with_record, s
     refused = CliRunner().invoke(cli, ["score", str(with_record), str(clip), "--require-gpu"])
     assert refused.exit_code == 2
     assert refused.stdout == ""
+
+
+def test_python_is_warned_where_an_engine_cannot_be_used(with_record):
+    with pytest.warns(RuntimeWarning, match="scoring on the CPU: ") as warned:
+        scorer = Scorer.load(with_record)
+    assert scorer.backend.name == "onnxruntime"
+    assert warned[0].filename == __file__
 
 
 def test_a_damaged_record_does_not_stop_the_cpu(with_record, sounds):

@@ -36,6 +36,7 @@ OBJECTS = {
     "MemoryPoolType": "MemoryPoolType",
     "NetworkDefinitionCreationFlag": "NetworkDefinitionCreationFlag",
     "TensorIOMode": "TensorIOMode",
+    "ExecutionContextAllocationStrategy": "ExecutionContextAllocationStrategy",
     "ILogger": "ILogger",
     "IProgressMonitor": "IProgressMonitor",
     "ComputeCapability": "ComputeCapability",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -123,6 +125,105 @@ def test_after_a_fork_it_says_so(worker):
     assert "forked" in said
     assert "spawn" in said
     assert worker.submit(rows(1), ("nll",)).result(5)[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("batch", "outputs", "message"),
+    [
+        (np.zeros((2, 4), np.float32), ("nll",), r"have shape \(2, 4\); the graph takes \(n, 3\)"),
+        (np.zeros(3, np.float32), ("nll",), r"have shape \(3,\)"),
+        (np.zeros((2, 1), np.float32), ("nll",), r"have shape \(2, 1\)"),  # would be broadcast
+        (np.zeros((2, 3)), ("nll",), "rows are float64; the graph takes float32"),
+        (np.zeros((2, 3), np.float16), ("nll",), "rows are float16; the graph takes float32"),
+        (np.zeros((2, 3), ">f4"), ("nll",), "rows are >f4; the graph takes float32"),
+        (np.zeros((0, 3), np.float32), ("nll",), "nothing to run"),
+        (np.zeros((2, 3), np.float32), ("nll", "score"), "no output 'score': choose from nll, nll"),
+        (np.zeros((2, 3), np.float32), (), "no output is asked for"),
+    ],
+)
+def test_what_a_caller_gets_wrong_is_not_the_gpus_fault(worker, device, batch, outputs, message):
+    with pytest.raises(BackendError, match=message) as caught:
+        worker.submit(batch, outputs)
+    assert "GPU" not in str(caught.value)
+    assert device.batches == []
+    assert worker.submit(rows(1), ("nll",)).result(5)[0] == 3
+
+
+def gpu_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "edgeflow-gpu"]
+
+
+def test_a_worker_that_nobody_holds_closes_itself(fake_gpu, summing):
+    before = gpu_threads()
+    for _ in range(5):
+        device = fake_gpu(summing, (3,))
+        future = GpuWorker(device).submit(rows(9), ("nll",))
+        assert device.closed == 1  # and what was submitted is done
+        np.testing.assert_array_equal(future.result(0)[0], rows(9).sum(axis=1))
+        gone = weakref.ref(device)
+        del device
+        assert gpu_threads() == before
+        assert gone() is None
+
+
+def test_a_worker_that_nobody_holds_after_a_fault_is_gone(fake_gpu, summing):
+    device = fake_gpu(summing, (3,))
+    device.fail_wait = RuntimeError("an illegal address")
+    worker = GpuWorker(device)
+    assert worker.submit(rows(1), ("nll",)).exception(5)
+    with pytest.raises(BackendError, match="failed earlier"):
+        worker.submit(rows(1), ("nll",))
+    before = weakref.ref(worker)
+    del worker
+    assert before() is None
+    assert device.closed == 1
+
+
+def wait_until(true):
+    deadline = time.monotonic() + 5
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert true()
+
+
+@pytest.mark.parametrize("how", ["close", "drop"])
+def test_a_callback_may_let_it_go(device, how):
+    """Callbacks run on the worker's own thread, which cannot wait for itself."""
+    workers, failed = [GpuWorker(device)], []
+    entered, hold = threading.Event(), threading.Event()
+    graph = device.graph
+    device.graph = lambda batch: (entered.set(), hold.wait(5), graph(batch))[2]
+
+    def let_go(_):
+        try:
+            worker = workers.pop()
+            if how == "close":
+                worker.close()
+        except BaseException as error:
+            failed.append(error)
+
+    first = workers[0].submit(rows(1), ("nll",))
+    assert entered.wait(5)
+    first.add_done_callback(let_go)
+    later = workers[0].submit(rows(9), ("nll",))
+    hold.set()
+    assert first.result(5)[0] == 3
+    np.testing.assert_array_equal(later.result(5)[0], rows(9).sum(axis=1))
+    wait_until(lambda: device.closed == 1)
+    assert failed == []
+
+
+def test_a_device_that_cannot_close_makes_no_noise(device, capsys):
+    def fail():
+        raise RuntimeError("cuMemFree failed")
+
+    device.close = fail
+    worker = GpuWorker(device)
+    assert worker.submit(rows(1), ("nll",)).result(5)[0] == 3
+    worker.close()
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(BackendError, match="failed earlier: the GPU failed: cuMemFree failed"):
+        worker.submit(rows(1), ("nll",))
 
 
 def test_close_finishes_what_was_submitted_and_lets_go(worker, device):
