@@ -400,3 +400,11 @@ def test_a_real_machine_from_recordings_to_verdict(mimii: Path, tmp_path: Path):
     assert result.exit_code in (0, 1)
     assert all(np.isfinite(record["score"]) for record in records)
     shutil.rmtree(run)
+
+
+def test_a_backend_for_a_run_is_refused(run_folder: Path, sounds: Path):
+    result = CliRunner().invoke(
+        cli, ["evaluate", str(run_folder), str(sounds), "--backend", "tensorrt"]
+    )
+    assert result.exit_code == 2
+    assert "--backend tensorrt runs bundles" in result.stderr

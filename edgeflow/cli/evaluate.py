@@ -50,9 +50,12 @@ def evaluate(
         require(package, "train")
     from edgeflow.dataset import Dataset
     from edgeflow.training.run import find_runs
+    from edgeflow_runtime.errors import ConfigError
 
     dataset = Dataset.scan(data)
     bundles = _bundles(run_or_bundle)
+    if not bundles and backend != CPU:
+        raise ConfigError(f"--backend {backend} runs bundles; '{run_or_bundle}' holds runs")
     results = []
     with FaultTally() as tally:
         for path in bundles or find_runs(run_or_bundle):

@@ -17,7 +17,7 @@ from edgeflow_export.bundle_writer import write_bundle
 from edgeflow_export.gate import ClipWindows
 from edgeflow_export.onnx_from_flow import keep_metadata, model_from_flow
 from edgeflow_export.parity import Parity, check_parity
-from edgeflow_export.precision import give_precision, nll_tolerance
+from edgeflow_export.precision import check_tolerance, give_precision, nll_tolerance
 from edgeflow_export.precision_search import Found
 from edgeflow_export.run_clips import RunClips, evenly
 from edgeflow_export.threshold import threshold_from_scores
@@ -134,6 +134,8 @@ def bundle_from_run(
     graph = found.model.SerializeToString()
     golden = _golden(clips, OnnxRuntimeBackend(graph), run.record.heldout[0])
     golden |= audio.golden if audio else {}
+    if found.gate:
+        check_tolerance(nll_tolerance(found.gate), golden["nll"])
     manifest = _manifest(run, threshold, found, audio)
     onnx_audio = audio.onnx if audio else None
     write_bundle(path, manifest, graph, _frontend(run), golden, onnx_audio)

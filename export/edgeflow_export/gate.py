@@ -34,8 +34,8 @@ MAX_BATCH_DIFFERENCE = 1e-4
 """Nats per dimension between the NLL of one window in two batch sizes."""
 
 MAX_HELDOUT_CHANGE = 0.2
-"""Of the spread of NLL over held-out windows, that the NLL of one of them may change. A replay of
-the golden recording may be off by twice the change: so by less than a constant score would be."""
+"""Of the spread of NLL over held-out windows, that the NLL of one of them may change; a replay of
+the golden recording may be off by twice the change."""
 
 MEND = "--precision auto keeps the couplings that cannot bear it wider"
 

@@ -16,6 +16,7 @@ from edgeflow_export.precision_search import Found, emulating_backend, search_pr
 from edgeflow_export.typed_onnx import typed_onnx
 from edgeflow_runtime.backend import Backend
 from edgeflow_runtime.engines.build import BUCKETS
+from edgeflow_runtime.errors import PrecisionError
 from edgeflow_runtime.manifest import Gate
 
 Array = npt.NDArray[np.float32]
@@ -66,6 +67,25 @@ def give_precision(
     backend = emulating_backend(found.model)
     require_finite(backend, tests[0].windows, BUCKETS["flow"], nll_tolerance(found.gate))
     return found
+
+
+def check_tolerance(tolerance: float, golden: Array) -> None:
+    """Refuse a tolerance within which a backend could say the same of every golden window.
+
+    Args:
+        tolerance: in nats per dimension.
+        golden: the NLL of the windows that are replayed.
+
+    Raises:
+        PrecisionError: it is more than half of what the best constant is off.
+    """
+    allowed = float(np.ptp(golden)) / 4
+    if tolerance > allowed:
+        raise PrecisionError(
+            f"a replay would have to allow {tolerance:.1e} nats/dim, and the golden recording "
+            f"varies too little to tell that from nothing (at most {allowed:.1e}): choose a wider "
+            "--precision"
+        )
 
 
 def nll_tolerance(gate: Gate | None) -> float:

@@ -75,7 +75,7 @@ class ClipScore:
 class Scorer:
     """Scores clips with one bundle.
 
-    On the CPU it goes on in a forked child; what holds a GPU says there that it is lost.
+    On the CPU, calls made in a forked child go on; what holds a GPU says there that it is lost.
 
     Example::
 

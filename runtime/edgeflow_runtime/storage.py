@@ -13,11 +13,15 @@ from edgeflow_runtime.errors import StorageError
 
 
 @contextmanager
-def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+def atomic_file(path: str | Path, mode: int | None = None) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` that takes its place once the block ends well.
 
     The content is flushed to the disk before the rename, so after a crash or a full disk ``path``
     holds either its old content or the whole new one.
+
+    Args:
+        path: the file.
+        mode: its permissions; as the system makes them if not given.
 
     Raises:
         StorageError: the folder cannot be made or the disk refuses the write.
@@ -35,6 +39,8 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -58,12 +64,12 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
+def write_bytes(path: str | Path, content: bytes, mode: int | None = None) -> None:
     """Write ``content`` to ``path``, whole or not at all. Raises :class:`StorageError`."""
-    with atomic_file(path) as file:
+    with atomic_file(path, mode) as file:
         file.write(content)
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text(path: str | Path, text: str, mode: int | None = None) -> None:
     """Write ``text`` as UTF-8 to ``path``, whole or not at all. Raises :class:`StorageError`."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(), mode)

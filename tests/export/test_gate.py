@@ -16,6 +16,7 @@ from edgeflow_export.gate import (
     require,
     require_finite,
 )
+from edgeflow_export.precision import check_tolerance
 from edgeflow_runtime.errors import ExportError, PrecisionError
 
 
@@ -231,3 +232,10 @@ def test_held_out_windows_may_move_by_a_fifth_of_their_spread(by: float, passes:
 def test_without_held_out_clips_nothing_is_said_of_them():
     gate = compare(Fake(), Fake(), clips_of(np.arange(30.0)), 20.5)
     assert (gate.heldout_change, gate.heldout_spread) == (0, 0)
+
+
+def test_a_tolerance_that_a_constant_would_pass_is_refused():
+    golden = np.array([0.8, 1.0, 1.2], np.float32)
+    check_tolerance(0.099, golden)  # the best constant is off by 0.2
+    with pytest.raises(PrecisionError, match=r"varies too little .* wider --precision"):
+        check_tolerance(0.11, golden)

@@ -191,7 +191,7 @@ def _listen(process: subprocess.Popen[bytes], request: Request, say: Say) -> dic
         process.stdin.close()
     for message in _messages(process.stdout):
         if "phase" in message:
-            say(message["phase"], message["done"], message["steps"])
+            say(message["phase"], message.get("done", 0), message.get("steps", 0))
         else:
             return message
     return {}
@@ -215,7 +215,8 @@ def _last_words(status: int, heard: Sequence[str]) -> str:
             "or lower --workspace and --batch"
         )
     if status < 0:
-        return f"TensorRT crashed ({signal.Signals(-status).name}) while building"
+        known = {int(number): number.name for number in signal.Signals}
+        return f"TensorRT crashed ({known.get(-status, f'signal {-status}')}) while building"
     return f"the build ended with status {status}: {heard[-1] if heard else 'it said nothing'}"
 
 

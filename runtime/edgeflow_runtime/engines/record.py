@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -55,7 +56,7 @@ class EngineKey(StrictConfig):
         }
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
         return [
-            names[name].format(*("none" if value is None else value for value in pair))
+            _printable(names[name].format(*("none" if v is None else v for v in pair)))
             for name, pair in pairs.items()
             if pair[0] != pair[1]
         ]
@@ -101,6 +102,8 @@ class EngineRecord(StrictConfig):
     """How it replayed the golden recording; ``None`` if it has never run."""
 
     def __post_init__(self) -> None:
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ConfigError("'sha256' is none")
         ascending = all(a < b for a, b in pairwise((0, *self.buckets)))
         if not self.buckets or not ascending:
             raise ConfigError(f"batch sizes ascend from at least 1, found {self.buckets}")
@@ -112,3 +115,8 @@ class EngineRecord(StrictConfig):
     def label(self) -> str:
         """What it is, in words."""
         return "engine" if self.proof else COMPILE_CHECK
+
+
+def _printable(text: str) -> str:
+    """``text`` without what could break a line or steer a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,12 @@ from edgeflow_runtime.storage import write_text
 
 GRAPHS = ("flow", "audio")
 """The graphs that a bundle may hold."""
+
+OURS = 0o644
+"""Permissions of engines and records, whatever the umask."""
+
+LEFT = re.compile(r"\.(\.[a-z-]+\.building\.|[a-z-]+\.building|[a-z-]+\.(json|timing)\.)")
+"""What the names of half-written files begin with."""
 
 LARGEST_SIDECAR = 100_000
 """Bytes; a record has about one thousand."""
@@ -93,7 +100,7 @@ class EngineStore:
                 content = _read(path)
             except FileNotFoundError:
                 continue
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 raise EngineError(f"'{path}' cannot be read: {error}: {self._mend}") from error
             if hashlib.sha256(content).hexdigest() != record.sha256:
                 raise EngineError(f"'{path}' is damaged: its hash differs: {self._mend}")
@@ -101,7 +108,7 @@ class EngineStore:
         raise EngineError(f"'{path}' is missing: {self._mend}")
 
     def _fitting(self, record: EngineRecord, key: EngineKey) -> Path:
-        """The engine's file, if the engine fits ``key``, has run, and only its owner may change it.
+        """The engine's file, if the engine fits ``key`` and has run.
 
         Raises:
             EngineError: it does not.
@@ -112,7 +119,6 @@ class EngineStore:
             raise EngineError(f"'{path}' was built for {'; for '.join(differences)}: {self._mend}")
         if record.proof is None:
             raise EngineError(f"'{path}' has never run (it is a {record.label}): {self._mend}")
-        _check_owner(self.folder)
         return path
 
     def keep(self, record: EngineRecord, candidate: Path) -> Path:
@@ -128,12 +134,13 @@ class EngineStore:
         target = self.folder / record.file
         had = target.exists()
         try:
+            os.chmod(candidate, OURS)
             os.replace(candidate, target)
         except OSError as error:
             raise StorageError(f"'{target}' could not be written: {error.strerror}") from error
         sidecar = self._sidecar(record.key.graph, record.key.backend)
         try:
-            write_text(sidecar, json.dumps(record.to_dict(), indent=2) + "\n")
+            write_text(sidecar, json.dumps(record.to_dict(), indent=2) + "\n", OURS)
         except StorageError:
             if not had:
                 target.unlink(missing_ok=True)
@@ -168,6 +175,7 @@ class EngineStore:
                 ) from error
             except OSError as error:
                 raise StorageError(f"'{self.folder}' cannot be locked: {error.strerror}") from error
+            _check_owner(self.folder, self.folder.stat())
             os.ftruncate(handle, 0)
             os.write(handle, str(os.getpid()).encode())
             self._sweep()
@@ -184,13 +192,16 @@ class EngineStore:
 
     def _sweep(self) -> None:
         """Remove what a killed build left half-written, and engines that no record names."""
-        named = set()
+        named: set[str] = set()
         for graph, backend in product(GRAPHS, ENGINES):
-            with suppress(EngineError):
+            try:
                 record = self.record(graph, backend)
+            except EngineError:  # it may name any of its kind
+                named |= {path.name for path in self.folder.glob(f"{graph}-{backend}-*")}
+            else:
                 named.add(record.file if record else "")
         for path in self.folder.iterdir():
-            half = path.name.startswith(".") and path.name != ".lock"
+            half = LEFT.match(path.name)
             if half or (path.suffix == ".engine" and path.name not in named):
                 with suppress(OSError):
                     path.unlink()
@@ -200,6 +211,7 @@ def _read(path: Path, most: int | None = None) -> bytes:
     """The content of a plain file; nothing else, such as a pipe, which could keep us waiting.
 
     Raises:
+        EngineError: others may write it.
         OSError: it is none, cannot be read, or is longer than ``most`` bytes.
         ValueError: the system takes no such name.
     """
@@ -207,18 +219,19 @@ def _read(path: Path, most: int | None = None) -> bytes:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or (most is not None and status.st_size > most):
             raise OSError("it is no plain file, or too large")
+        _check_owner(path.parent, path.parent.stat())
+        _check_owner(path, status)
         return file.read()
 
 
-def _check_owner(folder: Path) -> None:
+def _check_owner(path: Path, status: os.stat_result) -> None:
     """Engines are executable code: whoever may write here could run theirs as this user.
 
     Raises:
         EngineError: others may.
     """
-    status = folder.stat()
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (0, os.geteuid()):
         raise EngineError(
-            f"others may write '{folder}', and engines are executable code: make it yours alone "
-            f"(chmod 755 '{folder}') and build again"
+            f"others may write '{path}', and engines are executable code: make it yours alone "
+            f"(chmod go-w '{path}', or chown) and build again"
         )

@@ -168,7 +168,8 @@ class GpuWorker:
     def close(self) -> None:
         """Finish what was submitted, then let the GPU go. Further calls do nothing.
 
-        A future's callback may call it, but is not kept waiting: it runs on the worker's thread.
+        A future's callback may call it for its own worker, but is not kept waiting: it runs on that
+        worker's thread.
         """
         self._workshop.close()
 
@@ -202,8 +203,9 @@ class _Workshop:
                 "the GPU was opened before this process was forked, and CUDA does not survive a "
                 "fork: open the monitor in the child, or start it with spawn"
             )
-        self._ends.check(rows, outputs)
-        job = _Job(rows, tuple(outputs), self._ends.room(len(rows), outputs))
+        names = tuple(outputs)
+        self._ends.check(rows, names)
+        job = _Job(rows, names, self._ends.room(len(rows), names))
         with self._gate:
             if self._fault is not None:
                 raise BackendError(f"the GPU failed earlier: {self._fault}") from self._fault
@@ -314,11 +316,12 @@ class _Workshop:
         named = _named(error)
         with self._gate:
             self._fault = named
-        waiting: list[_Job | None] = list(jobs)
+        for running in jobs:  # none of which can be cancelled any more
+            if not running.future.done():
+                running.future.set_exception(named)
         while not self._jobs.empty():  # nothing is put any more: submit saw the fault
-            waiting.append(self._jobs.get_nowait())
-        for job in waiting:
-            if job is not None and not job.future.done():
+            job = self._jobs.get_nowait()
+            if job is not None and job.future.set_running_or_notify_cancel():
                 job.future.set_exception(named)
 
 

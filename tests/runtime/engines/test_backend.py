@@ -182,8 +182,8 @@ def with_record(bundle_path, tmp_path):
     path = shutil.copy(bundle_path, tmp_path / "fan.edgeflow")
     key = EngineKey("tensorrt", "flow", "ab", "10.3.0", 26, "Orin", "8.7", 8, "12.6", "36.4.3")
     record = EngineRecord(
-        1, key, (1, 16), "fp32", {"FLOAT": 1}, 1 << 29, 1.0, "x.engine", "cd",
-        Proof(3, (1, 16), 1e-6, 1e-4),
+        1, key, (1, 16), "fp32", {"FLOAT": 1}, 1 << 29, 1.0, "flow-tensorrt-cdcdcdcdcdcd.engine",
+        "cd" * 32, Proof(3, (1, 16), 1e-6, 1e-4),
     )  # fmt: skip
     store = EngineStore(path)
     store.folder.mkdir()

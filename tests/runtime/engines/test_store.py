@@ -183,6 +183,9 @@ def test_what_a_killed_build_left_is_swept(store, name):
         ({"file": "/etc/passwd"}, "not its own"),
         ({"file": "../outside.engine"}, "not its own"),
         ({"file": "a\0b"}, "not its own"),
+        ({"sha256": "\0" + "a" * 63}, "'sha256' is none"),
+        ({"sha256": "\ud800" + "a" * 63}, "'sha256' is none"),
+        ({"sha256": "a\nb"}, "'sha256' is none"),
         ({"buckets": []}, "batch sizes ascend"),
         ({"buckets": [0, 4]}, "batch sizes ascend"),
         ({"buckets": [16, 1]}, "batch sizes ascend"),
@@ -207,11 +210,34 @@ def test_a_sidecar_that_is_a_pipe_does_not_keep_anyone_waiting(store):
         store.load(KEY)
 
 
-def test_a_folder_that_others_may_write_is_not_trusted(store):
+@pytest.mark.parametrize("what", [".", "*.engine", "*.json"])
+def test_what_others_may_write_is_not_trusted(store, what):
     keep(store)
-    store.folder.chmod(0o777)
-    with pytest.raises(EngineError, match=r"others may write .*chmod 755"):
+    (path,) = store.folder.glob(what) if what != "." else (store.folder,)
+    path.chmod(path.stat().st_mode | 0o022)
+    with pytest.raises(EngineError, match=r"others may write .*chmod go-w"):
         store.load(KEY)
+    if what == ".":  # and no build is spent on it
+        with pytest.raises(EngineError, match="others may write"), store.building():
+            pass
+
+
+def test_what_is_kept_is_ours_alone_whatever_the_umask(store):
+    before = os.umask(0)
+    try:
+        record = keep(store)
+    finally:
+        os.umask(before)
+    assert store.load(KEY) == (record, b"engine")
+
+
+def test_the_sweep_leaves_what_it_does_not_understand(store):
+    keep(store, b"audio", dataclasses.replace(KEY, graph="audio"))
+    (store.folder / "audio-tensorrt.json").write_text('{"record_version": 2}')
+    (store.folder / ".gitignore").write_text("*")
+    keep(store)
+    assert len(list(store.folder.glob("audio-tensorrt-*.engine"))) == 1
+    assert (store.folder / ".gitignore").exists()
 
 
 def test_an_engine_that_is_replaced_while_it_is_read_is_found(store, monkeypatch):
@@ -250,3 +276,11 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     store = EngineStore(tmp_path / "fan.edgeflow")
     with pytest.raises(StorageError, match="cannot be written"), store.building():
         pass
+
+
+def test_what_a_record_says_stays_on_one_line(store):
+    keep(store, key=dataclasses.replace(KEY, gpu="Orin\n\x1b[2J"))
+    with pytest.raises(EngineError) as caught:
+        store.load(KEY)
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import weakref
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
@@ -279,3 +279,19 @@ def test_a_cancelled_call_is_passed_over(worker, device):
     assert late.result(5)[0] == rows(1, 7).sum()
     assert later[0].result(5)[0] == rows(1, 9).sum()
     assert len(device.batches) == 5
+
+
+def test_after_a_fault_cancelled_calls_are_done_and_the_others_know_why(worker, device):
+    entered, hold = threading.Event(), threading.Event()
+    graph = device.graph
+    device.graph = lambda batch: (entered.set(), hold.wait(5), graph(batch))[2]
+    worker.submit(rows(1), ("nll",))
+    assert entered.wait(5)
+    futures = [worker.submit(rows(8), ("nll",)) for _ in range(10)]
+    cancelled = [future for future in futures[3:] if future.cancel()]
+    device.fail_wait = RuntimeError("an illegal address")
+    hold.set()
+    done, missing = wait(futures, timeout=5)
+    assert not missing
+    assert all(future.cancelled() for future in cancelled)
+    assert all(future.exception() for future in done - set(cancelled))
