@@ -48,7 +48,7 @@ class Extent:
     """Batch sizes of clips, for the graph that starts at the samples."""
 
 
-FULL = Extent(16, 9, (1, 16, 64), (1, 4))
+FULL = Extent(8, 7, (1, 16, 80), (1, 4))
 QUICK = Extent(2, 1, (1, 4), (1, 2))
 
 
