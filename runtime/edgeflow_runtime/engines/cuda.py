@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeflow_runtime.engines.driver import Gpu, cuda_version
-from edgeflow_runtime.engines.library import last_complaint, make_logger
+from edgeflow_runtime.engines.library import decode, make_logger
 from edgeflow_runtime.engines.worker import Slot
 from edgeflow_runtime.errors import BackendError, DeviceError, EngineError
 from edgeflow_runtime.extras import require
@@ -224,7 +224,7 @@ class CudaDevice:
         return self._memory[-1]
 
     def _complaint(self) -> str:
-        return last_complaint(self._complaints, "it gives no reason")
+        return decode(self._complaints[-1:])  # those before were of something else
 
 
 def _load_pycuda() -> Any:  # noqa: ANN401

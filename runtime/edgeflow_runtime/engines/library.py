@@ -107,8 +107,3 @@ def make_logger(trt: Any, heard: Callable[[str], None]) -> Any:  # noqa: ANN401
                 heard(message)
 
     return Errors()
-
-
-def last_complaint(messages: Sequence[str], otherwise: str) -> str:
-    """See :func:`decode`."""
-    return decode(messages) if messages else otherwise
