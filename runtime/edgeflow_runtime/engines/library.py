@@ -90,7 +90,7 @@ def decode(messages: Sequence[str]) -> str:
         if code:
             return explain(int(code[1]))
     text = " ".join((messages[0] if messages else "it gives no reason").split())
-    if re.search(r"out of memory|OutOfMemory|insufficient memory", text, re.IGNORECASE):
+    if re.search(r"out of memory|OutOfMemory|insufficient memory|bad_alloc", text, re.IGNORECASE):
         text += ": stop other programs, add swap, or lower --workspace and --batch"
     return text
 
