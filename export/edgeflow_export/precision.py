@@ -21,8 +21,6 @@ from edgeflow_runtime.manifest import Gate
 
 Array = npt.NDArray[np.float32]
 
-CHOICES = ("fp32", "fp16", "int8", "auto")
-
 
 def give_precision(
     model: onnx.ModelProto,
@@ -37,7 +35,7 @@ def give_precision(
 
     Args:
         model: the float32 graph.
-        precision: one of :data:`CHOICES`.
+        precision: ``fp32``, ``fp16``, ``int8`` or ``auto``.
         exact: runs it.
         learned: windows (n, T, M) of clips that the flow learned from; int8 is calibrated on them.
         tests: clips that it did not learn from.
