@@ -25,14 +25,14 @@ setup(
     packages=[
         "edgeflow",
         "edgeflow.cli",
-        "edgeflow.flows",
+        "edgeflow.models",
         "edgeflow.synth",
         "edgeflow.training",
         "edgeflow_export",
         "edgeflow_runtime",
         "edgeflow_runtime.board",
         "edgeflow_runtime.cli",
-        "edgeflow_runtime.engines",
+        "edgeflow_runtime.backends.tensorrt",
         "edgeflow_benchmarks",
     ],
     package_data={

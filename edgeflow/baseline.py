@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+from edgeflow_runtime.arrays import Array
 
 
 class MahalanobisBaseline:

@@ -14,9 +14,9 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeflow_runtime.clips import ARRAY_SUFFIX
+from edgeflow_runtime.clip_reader import ARRAY_SUFFIX
 from edgeflow_runtime.errors import DataError
-from edgeflow_runtime.manifest import Monitor
+from edgeflow_runtime.manifest import MachineId
 
 CLIP_NAME = re.compile(r"(normal|anomaly)_id_([0-9A-Za-z]+)_(\d+)\.(?:wav|flac|npy)", re.IGNORECASE)
 
@@ -25,7 +25,7 @@ CLIP_NAME = re.compile(r"(normal|anomaly)_id_([0-9A-Za-z]+)_(\d+)\.(?:wav|flac|n
 class Machine:
     """One machine's clips, each list in the order of the names."""
 
-    monitor: Monitor
+    id: MachineId
     """Which machine it is."""
     train: list[Path] = field(default_factory=list)
     """Normal clips to train on."""
@@ -96,7 +96,7 @@ class Dataset:
     @property
     def types(self) -> list[str]:
         """The machine types, in order."""
-        return sorted({machine.monitor.machine_type for machine in self.machines.values()})
+        return sorted({machine.id.machine_type for machine in self.machines.values()})
 
     def of_type(self, machine_type: str) -> list[Machine]:
         """The machines of one type.
@@ -104,7 +104,7 @@ class Dataset:
         Raises:
             DataError: there is none.
         """
-        found = [m for m in self.machines.values() if m.monitor.machine_type == machine_type]
+        found = [m for m in self.machines.values() if m.id.machine_type == machine_type]
         if not found:
             raise DataError(
                 f"'{self.root}' holds no machine of type {machine_type!r}; "
@@ -118,7 +118,7 @@ class Dataset:
         Raises:
             DataError: it is not there.
         """
-        found = {m.monitor.machine_id: m for m in self.of_type(machine_type)}
+        found = {m.id.machine_id: m for m in self.of_type(machine_type)}
         if machine_id not in found:
             raise DataError(
                 f"'{self.root}' holds no {machine_type} with id {machine_id!r}; "
@@ -136,8 +136,8 @@ def _place(path: Path, machines: dict[str, Machine]) -> bool:
     condition, machine_id = match[1].lower(), match[2]
     if split == "train" and condition == "anomaly":
         return False
-    monitor = Monitor(path.parent.parent.name, machine_id)
-    machine = machines.setdefault(monitor.name, Machine(monitor))
+    identity = MachineId(path.parent.parent.name, machine_id)
+    machine = machines.setdefault(identity.name, Machine(identity))
     if split == "train":
         machine.train.append(path)
     elif condition == "normal":

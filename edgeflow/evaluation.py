@@ -89,7 +89,7 @@ def evaluate_machine(
     normal, anomalous = machine.test_normal, machine.test_anomalous
     if not normal or not anomalous:
         raise DataError(
-            f"{machine.monitor.name} has {len(normal)} normal and {len(anomalous)} anomalous test "
+            f"{machine.id.name} has {len(normal)} normal and {len(anomalous)} anomalous test "
             "clips; both are needed"
         )
     tests = [*normal, *anomalous]
@@ -97,10 +97,10 @@ def evaluate_machine(
     auc, pauc = auc_and_pauc(scores[: len(normal)], scores[len(normal) :])
     baseline = float("nan"), float("nan")
     if len(machine.train) > 1:
-        fitted = MahalanobisBaseline(store.read_all(machine.train, machine.monitor.name))
-        distances = fitted.scores(store.read_all(tests, machine.monitor.name))
+        fitted = MahalanobisBaseline(store.read_all(machine.train, machine.id.name))
+        distances = fitted.scores(store.read_all(tests, machine.id.name))
         baseline = auc_and_pauc(distances[: len(normal)], distances[len(normal) :])
-    name = machine.monitor.name
+    name = machine.id.name
     return MachineResult(name, auc, pauc, *baseline, len(normal), len(anomalous))
 
 

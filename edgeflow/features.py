@@ -8,19 +8,17 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from edgeflow_runtime.clips import ARRAY_SUFFIX, ClipReader
+from edgeflow_runtime.arrays import Frames
+from edgeflow_runtime.audio import Intake
+from edgeflow_runtime.clip_reader import ARRAY_SUFFIX, ClipReader
 from edgeflow_runtime.errors import AudioError, DataError, StorageError
-from edgeflow_runtime.logmel import LogMel, LogMelSpec
+from edgeflow_runtime.logmel import LogMel
+from edgeflow_runtime.manifest import Features
 from edgeflow_runtime.progress import track
 from edgeflow_runtime.storage import write_bytes
-
-Array = npt.NDArray[np.float32]
-
 
 FEATURES_VERSION = 1
 """Raised when the same sound and parameters give other features, so that old ones are not used."""
@@ -36,29 +34,18 @@ class FeatureStore:
     """Reads clips as log-Mel, through a cache keyed by their content and the parameters.
 
     Args:
-        spec: how log-Mel is computed.
-        channel: the channel to listen to where a sound has several.
-        min_rate_hz: the rate that faster recordings are brought down to first.
+        features: what a monitor is fed; its channel is taken of every sound.
         root: the cache's folder.
     """
 
-    def __init__(
-        self,
-        spec: LogMelSpec,
-        channel: int | None = None,
-        min_rate_hz: int = 0,
-        root: Path | None = None,
-    ) -> None:
-        logmel = LogMel(spec)
-        self._reader = ClipReader(spec.bands, logmel, min_rate_hz, channel, allow_clipped=True)
-        parameters = json.dumps(
-            [FEATURES_VERSION, spec.to_dict(), channel, min_rate_hz], sort_keys=True
-        )
-        version = hashlib.sha256(parameters.encode())
-        version.update(logmel.window.tobytes() + logmel.filterbank.tobytes())
-        self._folder = (root or cache_root()) / "logmel" / version.hexdigest()[:16]
+    def __init__(self, features: Features, root: Path | None = None) -> None:
+        logmel = LogMel(features.logmel) if features.logmel else None
+        rate_hz = features.logmel.rate_hz if features.logmel else 0
+        intake = Intake(rate_hz, features.min_rate_hz, features.channel)
+        self.reader = ClipReader(features.bands, logmel, intake, allow_clipped=True)
+        self._folder = (root or cache_root()) / "logmel" / _version(features, logmel)
 
-    def read_all(self, paths: list[Path], label: str) -> list[Array]:
+    def read_all(self, paths: list[Path], label: str) -> list[Frames]:
         """The log-Mel of every clip, in order: (frames, bands) float32 each.
 
         Raises:
@@ -67,39 +54,54 @@ class FeatureStore:
         pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "edgeflow-logmel")
         try:
             results = pool.map(self._try_read, paths)
-            found = list(track(results, f"log-Mel of {label}", len(paths)))
+            clips = list(track(results, f"log-Mel of {label}", len(paths)))
         finally:
             pool.shutdown(cancel_futures=True)
-        faults = [result for result in found if isinstance(result, AudioError)]
+        faults = [result for result in clips if isinstance(result, AudioError)]
         if faults:
             more = f" (and {len(faults) - 1} more clips)" if len(faults) > 1 else ""
             raise DataError(f"{faults[0]}{more}")
-        return [result for result in found if not isinstance(result, AudioError)]
+        return [result for result in clips if not isinstance(result, AudioError)]
 
-    def _try_read(self, path: Path) -> Array | AudioError:
+    def _try_read(self, path: Path) -> Frames | AudioError:
         try:
             return self.read(path)
         except AudioError as error:
             return error
 
-    def read(self, path: Path) -> Array:
+    def read(self, path: Path) -> Frames:
         """The log-Mel of one clip, from the cache if it is there.
 
         Raises:
             AudioError: the clip cannot be read.
         """
         if path.suffix.lower() == ARRAY_SUFFIX:
-            return self._reader.read(path)[0]
+            return self._made(path)
         kept = self._folder / f"{_content_key(path)}.safetensors"
         try:
             return load(kept.read_bytes())["logmel"]
         except (OSError, SafetensorError, KeyError):
-            logmel = self._reader.read(path)[0]  # not there yet, or damaged: made anew
+            logmel = self._made(path)  # not there yet, or damaged: made anew
         try:
             write_bytes(kept, save({"logmel": logmel}))
         except StorageError as error:
             raise StorageError(f"{error}; choose another cache with EDGEFLOW_CACHE") from error
         return logmel
+
+    def _made(self, path: Path) -> Frames:
+        logmel = self.reader.read(path).logmel
+        assert logmel is not None
+        return logmel
+
+
+def _version(features: Features, logmel: LogMel | None) -> str:
+    """A name for all that log-Mel depends on but the sound."""
+    spec = features.logmel.to_dict() if features.logmel else None
+    parameters = [FEATURES_VERSION, spec, features.channel, features.min_rate_hz]
+    version = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    if logmel:
+        version.update(logmel.window.tobytes() + logmel.filterbank.tobytes())
+    return version.hexdigest()[:16]
 
 
 def _content_key(path: Path) -> str:

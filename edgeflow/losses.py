@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgeflow_runtime.config import StrictConfig
+from edgeflow_runtime.documents import Document
 from edgeflow_runtime.errors import ConfigError
 
 LOSSES = ("nll", "eq4", "eq5")
 
 
 @dataclass(frozen=True)
-class LossSpec(StrictConfig):
+class LossSpec(Document):
     """Which loss, and its constants."""
 
     kind: str = "nll"

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from edgeflow.dataset import Dataset, Machine
-from edgeflow_runtime.audio import check_audible, check_finite, read_sound, sound_info
-from edgeflow_runtime.clips import ARRAY_SUFFIX, read_logmel_array
+from edgeflow_runtime.audio import Intake, check_audible, check_finite, read_sound, sound_info
+from edgeflow_runtime.clip_reader import ARRAY_SUFFIX, read_logmel_array
 from edgeflow_runtime.errors import AudioError, DataError
 from edgeflow_runtime.logmel import LogMelSpec
 from edgeflow_runtime.progress import track
@@ -136,7 +136,7 @@ def _look(path: Path) -> ClipFacts:
     fault = None
     try:
         for channel in range(info.channels):
-            sound = read_sound(path, info.rate_hz, channel)
+            sound = read_sound(path, Intake(info.rate_hz, channel=channel))
             check_audible(str(path), check_finite(str(path), sound))
         if info.seconds * USUAL_RATE_HZ < LogMelSpec().samples(FEWEST_FRAMES):
             fault = f"'{path}' is too short: {info.seconds:.3f} s"
@@ -157,7 +157,7 @@ def _look_at_array(path: Path) -> ClipFacts:
 def _row(machine: Machine, facts: dict[Path, ClipFacts]) -> MachineFacts:
     mine = [facts[path] for path in machine.clips]
     return MachineFacts(
-        machine=machine.monitor.name,
+        machine=machine.id.name,
         train=len(machine.train),
         test_normal=len(machine.test_normal),
         test_anomalous=len(machine.test_anomalous),
@@ -168,12 +168,12 @@ def _row(machine: Machine, facts: dict[Path, ClipFacts]) -> MachineFacts:
 
 
 def _machine_faults(machine: Machine, dataset: Dataset) -> list[str]:
-    name, faults = machine.monitor.name, []
+    name, faults = machine.id.name, []
     if len(machine.train) < 3:
         faults.append(f"{name} has {len(machine.train)} training clip(s); at least 3 are needed")
     if not machine.test_normal or not machine.test_anomalous:
         faults.append(f"{name} lacks normal or anomalous test clips, so it has no AUC")
-    if len(dataset.of_type(machine.monitor.machine_type)) < 2:
+    if len(dataset.of_type(machine.id.machine_type)) < 2:
         faults.append(f"{name} is alone of its type: no outliers, so only --loss nll")
     return faults
 

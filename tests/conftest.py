@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from edgeflow.flows import GlowSpec, MAFSpec
 from edgeflow.losses import LossSpec
+from edgeflow.models import GlowSpec, MAFSpec
 from edgeflow.synth import SynthSpec, synthesise
-from edgeflow.training.config import FlowSettings, Schedule, TrainConfig
+from edgeflow.training.recipe import FlowSettings, Recipe, Schedule
 from edgeflow_runtime.logmel import LogMelSpec
-from edgeflow_runtime.manifest import Monitor
-from edgeflow_runtime.windows import WindowSpec
+from edgeflow_runtime.manifest import MachineId
+from edgeflow_runtime.views import WindowSpec
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -50,7 +50,7 @@ def maf_settings() -> FlowSettings:
     """A MAF that trains in a second."""
     return FlowSettings(
         flow=MAFSpec(hidden=32, blocks=2),
-        window=WindowSpec(frames=4, hop=4),
+        view=WindowSpec(frames=4, hop=4),
         schedule=Schedule(epochs=3, batch=16, optimiser="adam", learning_rate=1e-3),
         pretraining=Schedule(epochs=2, batch=32, optimiser="adam", learning_rate=1e-3),
     )
@@ -62,16 +62,16 @@ def glow_settings(maf_settings: FlowSettings) -> FlowSettings:
     return dataclasses.replace(
         maf_settings,
         flow=GlowSpec(frames=16, steps=2, hidden=8),
-        window=WindowSpec(frames=16, hop=8),
+        view=WindowSpec(frames=16, hop=8),
     )
 
 
 @pytest.fixture(scope="session")
-def config(sounds: Path, maf_settings: FlowSettings) -> TrainConfig:
+def config(sounds: Path, maf_settings: FlowSettings) -> Recipe:
     """The training of the first fan with the tiny MAF and plain NLL."""
-    return TrainConfig(
+    return Recipe(
         data=str(sounds),
-        monitor=Monitor("fan", "00"),
+        machine=MachineId("fan", "00"),
         loss=LossSpec("nll"),
         settings=maf_settings,
         logmel=LogMelSpec(),
@@ -82,7 +82,7 @@ def config(sounds: Path, maf_settings: FlowSettings) -> TrainConfig:
 
 
 @pytest.fixture(scope="session")
-def run_folder(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_folder(config: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     import torch
 

@@ -228,7 +228,7 @@ def test_what_nobody_foresaw_is_no_verdict(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by chance")
 
-    monkeypatch.setattr("edgeflow_runtime.scoring.Scorer.load", broken)
+    monkeypatch.setattr("edgeflow_runtime.scorer.Scorer.load", broken)
     fails(edgeflow("score", bundle_path, clips[0]), "unforeseen: ZeroDivisionError: by chance")
 
 

@@ -90,21 +90,21 @@ def _measure(path: Path | None, quick: bool) -> None:
 
 
 def _rows(folder: Path, quick: bool) -> Iterator[Row]:
-    from edgeflow.flows import GlowSpec, MAFSpec
+    from edgeflow.models import GlowSpec, MAFSpec
     from edgeflow.synth import RATE_HZ, SynthSpec, synthesise
+    from edgeflow_benchmarks.files_to_verdicts import SHARE_GOAL, measure_rate, measure_scoring
     from edgeflow_benchmarks.logmel import measure_logmel
     from edgeflow_benchmarks.models import make_model
     from edgeflow_benchmarks.report import Goal
-    from edgeflow_benchmarks.scoring import SHARE_GOAL, measure_rate, measure_scoring
     from edgeflow_benchmarks.startup import measure_startup
-    from edgeflow_runtime.audio import read_sound
+    from edgeflow_runtime.audio import Intake, read_sound
 
     extent = QUICK if quick else FULL
     synthesise(folder / "clips", SynthSpec(types=("fan",), machines=1, clips=extent.clips))
     clips = sorted((folder / "clips" / "fan" / "train").glob("*.wav"))
     together = clips[: extent.together]
     _say("log-Mel")
-    yield from measure_logmel(read_sound(clips[0], RATE_HZ), extent.logmel_rounds)
+    yield from measure_logmel(read_sound(clips[0], Intake(RATE_HZ)), extent.logmel_rounds)
 
     _say("exporting a Glow and a MAF")
     glow_spec = GlowSpec(blocks=2, steps=1, hidden=16) if quick else GlowSpec()

@@ -8,12 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, shape_inference
-
-Array = npt.NDArray[np.float32]
 
 IR_VERSION = 8
 """Version of the ONNX file format, one that every supported ONNX Runtime reads."""

@@ -23,7 +23,7 @@ from edgeflow_runtime.errors import EdgeflowError
 from edgeflow_runtime.extras import require
 
 if TYPE_CHECKING:
-    from edgeflow.flows import FlowSpec
+    from edgeflow.models import FlowSpec
     from edgeflow_benchmarks.models import Model
     from edgeflow_benchmarks.report import Row
     from edgeflow_benchmarks.runners import Run, Runners
@@ -86,7 +86,7 @@ def _measure(path: Path | None, extent: Extent, *, small: bool) -> None:
 
 
 def _rows(folder: Path, extent: Extent, small: bool, notes: dict[str, str]) -> Iterator[Row]:
-    from edgeflow.flows import GlowSpec, MAFSpec
+    from edgeflow.models import GlowSpec, MAFSpec
     from edgeflow.synth import SynthSpec, synthesise
     from edgeflow_benchmarks.models import make_model
 
@@ -184,10 +184,10 @@ def _rates(
 
 def _command_rows(name: str, model: Model, clips: Sequence[Path], extent: Extent) -> Iterator[Row]:
     """Sound files to verdicts, on the GPU where there is an engine, and on the CPU."""
+    from edgeflow_benchmarks.files_to_verdicts import edgeflow_scores
     from edgeflow_benchmarks.report import Row
-    from edgeflow_benchmarks.scoring import edgeflow_scores
     from edgeflow_benchmarks.timing import interleave, pair_ratio
-    from edgeflow_runtime.scoring import Scorer
+    from edgeflow_runtime.scorer import Scorer
 
     with ExitStack() as stack:
         scorers: dict[str, Scorer] = {}

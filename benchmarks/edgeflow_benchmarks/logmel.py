@@ -6,15 +6,13 @@ import statistics
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeflow_benchmarks.report import Goal, Row
 from edgeflow_benchmarks.timing import interleave, one_core, pair_ratio
+from edgeflow_runtime.arrays import Array
 from edgeflow_runtime.errors import ParityError
 from edgeflow_runtime.extras import require
 from edgeflow_runtime.logmel import DECIBEL_FLOOR, FILTERBANKS, LogMel, LogMelSpec
-
-Array = npt.NDArray[np.float32]
 
 ALLOWED_DB = 1e-3
 """How far Slaney's design may be from librosa's."""

@@ -8,37 +8,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
 
-from edgeflow.flows import Flow, FlowSpec, build
+from edgeflow.models import Flow, FlowSpec, build
+from edgeflow_export.activation_ranges import calibrate
 from edgeflow_export.audio_onnx import audio_onnx
 from edgeflow_export.bundle_writer import write_bundle
-from edgeflow_export.calibration import calibrate
 from edgeflow_export.conditioners import conditioner_count
 from edgeflow_export.onnx_from_flow import onnx_from_flow
 from edgeflow_export.parity import MAX_DIFFERENCE
 from edgeflow_export.typed_onnx import typed_onnx
-from edgeflow_runtime.audio import read_sound
-from edgeflow_runtime.backend import OnnxRuntimeBackend, nll_of
+from edgeflow_runtime.arrays import Array, Frames, Windows
+from edgeflow_runtime.audio import Intake, read_sound
+from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from edgeflow_runtime.backends.protocol import nll_of
 from edgeflow_runtime.bundle import Bundle
-from edgeflow_runtime.clips import ClipReader
 from edgeflow_runtime.logmel import LogMel, LogMelSpec
 from edgeflow_runtime.manifest import (
     FORMAT_VERSION,
     SCORE_UNIT,
     AudioGraph,
     Features,
+    MachineId,
     Manifest,
-    Monitor,
     Threshold,
     Tolerances,
     Training,
 )
-from edgeflow_runtime.windows import WindowSpec
-
-Array = npt.NDArray[np.float32]
+from edgeflow_runtime.views import View, WindowSpec
 
 FEATURES = LogMelSpec(filterbank="slaney")
 """Slaney's filterbank, so that the reference, fed by librosa, must come to the same scores."""
@@ -60,18 +58,12 @@ class Model:
     """Folded, as the bundle holds it."""
     bundle: Path
     """Where the bundle is."""
-    window: WindowSpec
-    """How frames become windows."""
-    mean: Array
-    """(bands,) of the log-Mel, in dB."""
-    scale: Array
-    """(bands,), in dB."""
+    view: View
+    """What the flow sees of a clip."""
 
-    def windows(self, clips: Sequence[Path]) -> Array:
+    def windows(self, clips: Sequence[Path]) -> Windows:
         """The standardised windows of sound files, (N, T, M)."""
-        reader = ClipReader(FEATURES.bands, LogMel(FEATURES), allow_clipped=True)
-        frames = [(reader.read(clip)[0] - self.mean) / self.scale for clip in clips]
-        return np.concatenate([self.window.views(part) for part in frames])
+        return np.concatenate([self.view(logmel) for logmel in clip_logmels(clips)])
 
 
 def make_model(spec: FlowSpec, hop: int, clips: list[Path], path: Path) -> Model:
@@ -84,25 +76,32 @@ def make_model(spec: FlowSpec, hop: int, clips: list[Path], path: Path) -> Model
         path: the bundle.
     """
     logmel = LogMel(FEATURES)
-    reader = ClipReader(FEATURES.bands, logmel, allow_clipped=True)
-    frames = [reader.read(clip)[0] for clip in clips]
+    frames = clip_logmels(clips)
     every = np.concatenate(frames)
-    mean, scale = every.mean(axis=0), every.std(axis=0)
-    window = WindowSpec(spec.frames, hop)
-    windows = np.concatenate([window.views((clip - mean) / scale) for clip in frames])
+    view = View(WindowSpec(spec.frames, hop), every.mean(axis=0), every.std(axis=0))
+    windows = np.concatenate([view(clip) for clip in frames])
     flow = make_flow(spec, windows)
     graph = onnx_from_flow(flow)
-    golden = {"logmel": frames[0], "nll": _scores(graph, windows[: window.count(len(frames[0]))])}
+    golden = {
+        "logmel": frames[0],
+        "nll": _scores(graph, windows[: view.spec.count(len(frames[0]))]),
+    }
     golden["samples"] = np.zeros(FEATURES.samples(spec.frames), np.float32)
-    frontend = {"mean": mean, "scale": scale}
+    frontend = {"mean": view.mean, "scale": view.scale}
     frontend |= {"window": logmel.window, "filterbank": logmel.filterbank}
-    write_bundle(path, make_manifest(spec, window), graph, frontend, golden)
-    return Model(flow, graph, path, window, mean, scale)
+    write_bundle(path, make_manifest(spec, view.spec), graph, frontend, golden)
+    return Model(flow, graph, path, view)
+
+
+def clip_logmels(clips: Sequence[Path]) -> list[Frames]:
+    """The log-Mel of sound files, (frames, bands) each."""
+    logmel = LogMel(FEATURES)
+    return [logmel(read_sound(clip, Intake(FEATURES.rate_hz))) for clip in clips]
 
 
 def clip_samples(clips: Sequence[Path]) -> Array:
     """The samples of sound files, (clips, n), as many of each as the shortest has."""
-    sounds = [read_sound(clip, FEATURES.rate_hz) for clip in clips]
+    sounds = [read_sound(clip, Intake(FEATURES.rate_hz)) for clip in clips]
     return np.stack([sound[: min(map(len, sounds))] for sound in sounds])
 
 
@@ -123,10 +122,10 @@ def write_typed(
     exact = onnx.load_from_string(model.onnx)
     precisions = (precision,) * conditioner_count(exact)
     flow = typed_onnx(exact, precisions, calibrate(exact, windows[::4]))
-    parts = (LogMel(FEATURES), model.mean, model.scale, model.window)
+    parts = (LogMel(FEATURES), model.view)
     audio = audio_onnx(flow, *parts, samples.shape[1], "float32").SerializeToString()
     graph = flow.SerializeToString()
-    count = model.window.count(len(whole.golden["logmel"]))
+    count = model.view.spec.count(len(whole.golden["logmel"]))
     nll = nll_of(OnnxRuntimeBackend(graph), windows[:count])
     change = float(np.abs(nll - whole.golden["nll"]).max())
     tolerance = max(MAX_DIFFERENCE, 2 * change)
@@ -154,13 +153,13 @@ def make_flow(spec: FlowSpec, windows: Array) -> Flow:
     return flow.requires_grad_(False)
 
 
-def make_manifest(spec: FlowSpec, window: WindowSpec) -> Manifest:
+def make_manifest(spec: FlowSpec, view: WindowSpec) -> Manifest:
     """A manifest like that of a trained monitor."""
     return Manifest(
         format_version=FORMAT_VERSION,
-        monitor=Monitor("fan", "00"),
+        machine=MachineId("fan", "00"),
         features=Features(FEATURES.bands, FEATURES.rate_hz, None, FEATURES),
-        window=window,
+        view=view,
         precision="fp32",
         score_unit=SCORE_UNIT,
         threshold=Threshold(2.0, "fixed, for a benchmark", 0.01, 0, 10.0),

@@ -12,16 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgeflow.flows import Flow
-from edgeflow_runtime.backend import OnnxRuntimeBackend
+from edgeflow.models import Flow
+from edgeflow_runtime.arrays import Array
+from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from edgeflow_runtime.backends.tensorrt.build import build_engine
+from edgeflow_runtime.backends.tensorrt.engine_record import BuildOrder, EngineRecord
+from edgeflow_runtime.backends.tensorrt.nvidia_driver import probe_gpu
+from edgeflow_runtime.backends.tensorrt.tensorrt_module import is_installed
 from edgeflow_runtime.bundle import Bundle
-from edgeflow_runtime.engines.build import BuildOrder, build_engine
-from edgeflow_runtime.engines.driver import probe_gpu
-from edgeflow_runtime.engines.library import is_installed
-from edgeflow_runtime.engines.record import EngineRecord
 from edgeflow_runtime.errors import BackendError, EdgeflowError
 
-Array = npt.NDArray[np.float32]
 Run = Callable[[npt.NDArray[Any]], Array]
 
 
@@ -76,11 +76,10 @@ def _engine_maker(
         if not is_installed(backend):
             raise BackendError(f"{backend} is not installed")
         probe_gpu()
-        from edgeflow_runtime.engines.backend import TensorRtBackend
+        from edgeflow_runtime.backends.tensorrt.backend import TensorRtBackend
 
-        found.records[f"{backend} {label}"] = build_engine(
-            bundle, BuildOrder(graph, backend, buckets), lambda *_: None
-        ).record
+        order = BuildOrder(str(bundle), graph, backend, buckets)
+        found.records[f"{backend} {label}"] = build_engine(order, lambda *_: None).record
         opened = TensorRtBackend.load(Bundle.load(bundle), backend, graph)
         stack.callback(opened.close)
         return opened.nll

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgeflow_runtime.options import FiniteFloat
+from edgeflow_runtime.cli.options import FiniteFloat
 
 
 @click.group()

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeflow_runtime.options import BACKENDS, CPU, FaultTally
+from edgeflow_runtime.backends.names import BACKENDS, CPU
+from edgeflow_runtime.cli.options import FaultTally
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from edgeflow.dataset import Dataset, Machine
     from edgeflow.evaluation import MachineResult
-    from edgeflow_runtime.manifest import Monitor
+    from edgeflow_runtime.manifest import Features, MachineId
 
 
 @click.command()
@@ -82,14 +83,12 @@ def _evaluate_run(folder: Path, dataset: Dataset, channel: int | None) -> Machin
     from edgeflow.evaluation import evaluate_machine
     from edgeflow.features import FeatureStore
     from edgeflow.training.run import TrainedRun
-    from edgeflow.training.scores import RunScores
+    from edgeflow.training.run_scores import RunScores
 
     run = TrainedRun.load(folder)
-    config = run.record.config
-    chosen = config.channel if channel is None else channel
-    store = FeatureStore(config.logmel, chosen, run.record.min_rate_hz)
+    store = FeatureStore(_features(run.features, channel))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    machine = _machine(dataset, config.monitor)
+    machine = _machine(dataset, run.record.config.machine)
     return evaluate_machine(machine, RunScores(run, store, device), store)
 
 
@@ -101,9 +100,8 @@ def _evaluate_bundle(
     from edgeflow.evaluation import evaluate_machine
     from edgeflow.features import FeatureStore
     from edgeflow_runtime.errors import DataError
-    from edgeflow_runtime.logmel import LogMelSpec
     from edgeflow_runtime.progress import track
-    from edgeflow_runtime.scoring import Scorer
+    from edgeflow_runtime.scorer import Scorer
 
     scorer = Scorer.load(
         path,
@@ -116,22 +114,23 @@ def _evaluate_bundle(
 
     def scores(paths: Sequence[Path]) -> npt.NDArray[np.float64]:
         found = []
-        name = f"scoring {manifest.monitor.name}"
+        name = f"scoring {manifest.machine.name}"
         for result in track(scorer.score_files(paths), name, len(paths)):
             if result.score is None:
                 raise DataError(result.error)
             found.append(result.score)
         return np.array(found)
 
-    features = manifest.features
-    spec = features.logmel or LogMelSpec(bands=features.bands)
-    chosen = features.channel if channel is None else channel
-    store = FeatureStore(spec, chosen, features.min_rate_hz)
-    return evaluate_machine(_machine(dataset, manifest.monitor), scores, store)
+    store = FeatureStore(_features(manifest.features, channel))
+    return evaluate_machine(_machine(dataset, manifest.machine), scores, store)
 
 
-def _machine(dataset: Dataset, monitor: Monitor) -> Machine:
-    return dataset.machine(monitor.machine_type, monitor.machine_id)
+def _features(features: Features, channel: int | None) -> Features:
+    return features if channel is None else dataclasses.replace(features, channel=channel)
+
+
+def _machine(dataset: Dataset, machine: MachineId) -> Machine:
+    return dataset.machine(machine.machine_type, machine.machine_id)
 
 
 def _print_json(results: list[MachineResult]) -> None:

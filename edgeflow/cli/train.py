@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeflow_runtime.options import FaultTally, FiniteFloat
+from edgeflow_runtime.cli.options import FaultTally, FiniteFloat
 
 if TYPE_CHECKING:
     import torch
 
     from edgeflow.dataset import Dataset
-    from edgeflow.training.config import TrainConfig
-    from edgeflow_runtime.manifest import Monitor
+    from edgeflow.training.recipe import Recipe
+    from edgeflow_runtime.manifest import MachineId
 
 
 class Ceiling(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
@@ -118,15 +118,15 @@ def train(
     require("torch", "train")
     from edgeflow.dataset import Dataset
     from edgeflow.losses import LossSpec
-    from edgeflow.training.config import TrainConfig
-    from edgeflow.training.config import preset as preset_settings
+    from edgeflow.training.recipe import Recipe
+    from edgeflow.training.recipe import preset as preset_settings
     from edgeflow_runtime.logmel import LogMelSpec
 
     dataset = Dataset.scan(data)
-    monitors = _monitors(dataset, machine_type, machine_id, every)
-    config = TrainConfig(
+    machines = _machines(dataset, machine_type, machine_id, every)
+    config = Recipe(
         data=str(data.resolve()),
-        monitor=monitors[0],
+        machine=machines[0],
         loss=LossSpec(loss, weight, ceiling),
         settings=preset_settings(model, preset, epochs=epochs),
         logmel=LogMelSpec(filterbank=filterbank),
@@ -136,29 +136,29 @@ def train(
     )
     place = _device(device)
     with FaultTally() as tally:
-        for monitor in monitors:
+        for machine in machines:
             with tally.one():
-                folder = output / monitor.name if every else output
-                _train_one(dataclasses.replace(config, monitor=monitor), folder, place)
+                folder = output / machine.name if every else output
+                _train_one(dataclasses.replace(config, machine=machine), folder, place)
 
 
-def _monitors(
+def _machines(
     dataset: Dataset, machine_type: str | None, machine_id: str | None, every: bool
-) -> list[Monitor]:
+) -> list[MachineId]:
     """The machines that the options name."""
     from edgeflow_runtime.errors import ConfigError, DataError
 
     if every:
         if machine_id is not None:
             raise ConfigError("--all trains every machine: leave --id out")
-        machines = dataset.of_type(machine_type) if machine_type else dataset.machines.values()
-        found = [machine.monitor for machine in machines if machine.train]
-        if not found:
+        chosen = dataset.of_type(machine_type) if machine_type else dataset.machines.values()
+        trainable = [machine.id for machine in chosen if machine.train]
+        if not trainable:
             raise DataError(f"'{dataset.root}' holds no training clip")
-        return found
+        return trainable
     if machine_type is None or machine_id is None:
         raise ConfigError("name the machine with --type and --id, or train --all")
-    return [dataset.machine(machine_type, machine_id).monitor]
+    return [dataset.machine(machine_type, machine_id).id]
 
 
 def _device(name: str) -> torch.device:
@@ -174,7 +174,7 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _train_one(config: TrainConfig, folder: Path, device: torch.device) -> None:
+def _train_one(config: Recipe, folder: Path, device: torch.device) -> None:
     """Train one machine and say how it ended."""
     from edgeflow.training.loop import last_row
     from edgeflow.training.run import train_run

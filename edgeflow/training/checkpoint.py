@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from edgeflow.flows import Flow
+from edgeflow.models import Flow
 from edgeflow_runtime.errors import DamagedRunError
 from edgeflow_runtime.storage import write_bytes
 

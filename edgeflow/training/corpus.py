@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from edgeflow.dataset import Dataset, Machine
 from edgeflow.features import FeatureStore
-from edgeflow.training.config import TrainConfig
+from edgeflow.training.recipe import Recipe
+from edgeflow_runtime.arrays import Frames
 from edgeflow_runtime.audio import sound_info
 from edgeflow_runtime.errors import AudioError, DataError
-from edgeflow_runtime.windows import WindowSpec
-
-Array = npt.NDArray[np.float32]
+from edgeflow_runtime.manifest import Features
+from edgeflow_runtime.views import View, WindowSpec
 
 DEAD_DB = 1e-3
 """A band whose training values spread less than this holds no information."""
@@ -49,7 +48,7 @@ def split_clips(machine: Machine, share: float, seed: int) -> Split:
         return Split(machine, clips, [])
     count = max(2 if len(clips) >= 5 else 1, round(share * len(clips)))
     count = min(count, len(clips) - 1)
-    digest = hashlib.sha256(f"{machine.monitor.name} {seed}".encode()).digest()
+    digest = hashlib.sha256(f"{machine.id.name} {seed}".encode()).digest()
     order = np.random.default_rng(list(digest)).permutation(len(clips))
     chosen = set(order[:count].tolist())
     learn = [clip for i, clip in enumerate(clips) if i not in chosen]
@@ -65,7 +64,7 @@ class Corpus:
     Args:
         splits: one per machine of the type.
         features: the log-Mel of each machine's learn and held-out clips, by path.
-        window: how frames become windows.
+        spec: how frames become windows.
         device: where the tensor lives.
         seed: of the noise.
         min_rate_hz: the lowest rate among the recordings, 0 for arrays.
@@ -74,26 +73,26 @@ class Corpus:
     def __init__(
         self,
         splits: list[Split],
-        features: dict[Path, Array],
-        window: WindowSpec,
+        features: dict[Path, Frames],
+        spec: WindowSpec,
         device: torch.device,
         seed: int,
         min_rate_hz: int = 0,
     ) -> None:
         self.min_rate_hz = min_rate_hz
-        self.splits = {split.machine.monitor.name: split for split in splits}
-        self.window = window
+        self.splits = {split.machine.id.name: split for split in splits}
         paths = [path for split in splits for path in split.learn + split.heldout]
         self._first = dict(
             zip(paths, np.cumsum([0] + [len(features[path]) for path in paths]), strict=False)
         )
         self._frames = {path: len(features[path]) for path in paths}
         learn = np.concatenate([features[p] for split in splits for p in split.learn])
-        self.mean: Array = learn.mean(axis=0, dtype=np.float64).astype(np.float32)
+        mean = learn.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = learn.std(axis=0, dtype=np.float64)
         dead = spread < DEAD_DB
-        self.scale: Array = np.where(dead, DEAD_SCALE, spread).astype(np.float32)
-        table = (np.concatenate([features[path] for path in paths]) - self.mean) / self.scale
+        scale = np.where(dead, DEAD_SCALE, spread).astype(np.float32)
+        self.view = View(spec, mean, scale)
+        table = self.view.standardise(np.concatenate([features[path] for path in paths]))
         noise = np.random.default_rng(seed).standard_normal((len(table), int(dead.sum())))
         table[:, dead] = noise
         self.table = torch.from_numpy(table).to(device)
@@ -108,15 +107,13 @@ class Corpus:
 
     def starts(self, paths: list[Path]) -> Tensor:
         """The first frame of every window of the clips ``paths``: (n,) int64 on the device."""
-        found = [
-            np.arange(self.window.count(self._frames[path])) * self.window.hop + self._first[path]
-            for path in paths
-        ]
-        return torch.from_numpy(np.concatenate(found)).to(self.device)
+        spec = self.view.spec
+        starts = [spec.starts(self._frames[path]) + self._first[path] for path in paths]
+        return torch.from_numpy(np.concatenate(starts)).to(self.device)
 
     def windows(self, starts: Tensor) -> Tensor:
         """The windows that begin at ``starts`` (N,), gathered as (N, T, M)."""
-        frames, bands = self.window.frames, self.table.shape[1]
+        frames, bands = self.view.shape
         every = self.table.as_strided(
             (len(self.table) - frames + 1, frames * bands), (bands, 1)
         )  # a view: windows overlap in memory
@@ -149,17 +146,17 @@ class Corpus:
         return self.starts([path for split in self.splits.values() for path in split.learn])
 
 
-def load_corpus(dataset: Dataset, config: TrainConfig, device: torch.device) -> Corpus:
+def load_corpus(dataset: Dataset, config: Recipe, device: torch.device) -> Corpus:
     """Read the training clips of the config's machine type.
 
     Raises:
         DataError: a clip cannot be used, or a machine has too few.
     """
-    machines = dataset.of_type(config.monitor.machine_type)
-    target = dataset.machine(config.monitor.machine_type, config.monitor.machine_id)
+    machines = dataset.of_type(config.machine.machine_type)
+    target = dataset.machine(config.machine.machine_type, config.machine.machine_id)
     if len(target.train) < 3:
         raise DataError(
-            f"{target.monitor.name} has {len(target.train)} training clip(s); at least 3 are "
+            f"{target.id.name} has {len(target.train)} training clip(s); at least 3 are "
             "needed, of which one is held out to set the threshold"
         )
     splits = [
@@ -167,16 +164,25 @@ def load_corpus(dataset: Dataset, config: TrainConfig, device: torch.device) -> 
     ]
     paths = [path for split in splits for path in split.learn + split.heldout]
     min_rate_hz = 0 if dataset.holds_arrays else lowest_rate(paths, config.logmel.rate_hz)
-    store = FeatureStore(config.logmel, config.channel, min_rate_hz)
-    features = dict(zip(paths, store.read_all(paths, config.monitor.machine_type), strict=True))
-    window = config.settings.window
-    for path, logmel in features.items():
-        if len(logmel) < window.frames:
-            raise DataError(
-                f"'{path}' is too short: it has {len(logmel)} frames, one window takes "
-                f"{window.frames}"
-            )
-    return Corpus(splits, features, window, device, config.seed, min_rate_hz)
+    features = Features(
+        config.logmel.bands,
+        min_rate_hz,
+        config.channel,
+        None if dataset.holds_arrays else config.logmel,
+    )
+    logmels = FeatureStore(features).read_all(paths, config.machine.machine_type)
+    for path, logmel in zip(paths, logmels, strict=True):
+        check_length(path, len(logmel), config.settings.view)
+    by_path = dict(zip(paths, logmels, strict=True))
+    return Corpus(splits, by_path, config.settings.view, device, config.seed, min_rate_hz)
+
+
+def check_length(path: Path, frames: int, view: WindowSpec) -> None:
+    """Refuse a training clip that is too short for the view. Raises :class:`DataError`."""
+    try:
+        view.check(str(path), frames)
+    except AudioError as error:
+        raise DataError(str(error)) from error
 
 
 def lowest_rate(paths: list[Path], rate_hz: int) -> int:

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgeflow.flows import Flow
 from edgeflow.losses import LossSpec, loss_of
+from edgeflow.models import Flow
 from edgeflow.training.checkpoint import load_checkpoint, save_checkpoint
-from edgeflow.training.config import Schedule
 from edgeflow.training.corpus import Corpus
+from edgeflow.training.recipe import Schedule
 from edgeflow_runtime.errors import DamagedRunError, TrainingError
 from edgeflow_runtime.progress import Progress
 from edgeflow_runtime.storage import write_text

@@ -12,19 +12,19 @@ import torch
 
 from edgeflow import __version__
 from edgeflow.features import cache_root
-from edgeflow.flows import Flow, build
 from edgeflow.losses import LossSpec
+from edgeflow.models import Flow, build
 from edgeflow.training.checkpoint import checkpoint_epoch, load_checkpoint
-from edgeflow.training.config import TrainConfig
 from edgeflow.training.corpus import Corpus
 from edgeflow.training.loop import Task, mean_nll, train
+from edgeflow.training.recipe import Recipe
 from edgeflow_runtime.errors import DamagedRunError
 from edgeflow_runtime.storage import write_text
 
 CEILING = "ceiling.json"
 
 
-def pretrained(config: TrainConfig, corpus: Corpus) -> tuple[Flow, float]:
+def pretrained(config: Recipe, corpus: Corpus) -> tuple[Flow, float]:
     """The flow of all machines of the type, and c, the mean NLL it reached on their windows.
 
     Made once per type, flow, data and seed, kept in the cache, and reused for every machine and
@@ -41,11 +41,11 @@ def pretrained(config: TrainConfig, corpus: Corpus) -> tuple[Flow, float]:
         return _pretrained_in(folder, config, corpus)
 
 
-def _pretrained_in(folder: Path, config: TrainConfig, corpus: Corpus) -> tuple[Flow, float]:
+def _pretrained_in(folder: Path, config: Recipe, corpus: Corpus) -> tuple[Flow, float]:
     flow = fresh_flow(config, corpus, corpus.all_starts())
     schedule = config.settings.pretraining
     if checkpoint_epoch(folder) < schedule.epochs:
-        name = config.monitor.machine_type
+        name = config.machine.machine_type
         task = Task(
             folder=folder,
             label=f"pre-training on every {name}",
@@ -62,7 +62,7 @@ def _pretrained_in(folder: Path, config: TrainConfig, corpus: Corpus) -> tuple[F
     return flow, _ceiling(folder, flow, corpus)
 
 
-def fresh_flow(config: TrainConfig, corpus: Corpus, starts: torch.Tensor) -> Flow:
+def fresh_flow(config: Recipe, corpus: Corpus, starts: torch.Tensor) -> Flow:
     """An untrained flow on the corpus's device, its ActNorms started from windows at ``starts``."""
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -85,12 +85,12 @@ def _ceiling(folder: Path, flow: Flow, corpus: Corpus) -> float:
     return ceiling
 
 
-def _folder(config: TrainConfig, corpus: Corpus) -> Path:
+def _folder(config: Recipe, corpus: Corpus) -> Path:
     settings = config.settings
     key = {
         "edgeflow": __version__,
         "flow": settings.flow.to_dict(),
-        "window": settings.window.to_dict(),
+        "window": settings.view.to_dict(),
         "schedule": settings.pretraining.to_dict(),
         "seed": config.seed,
         "device": corpus.device.type,
@@ -98,5 +98,5 @@ def _folder(config: TrainConfig, corpus: Corpus) -> Path:
         "clips": {name: len(split.learn) for name, split in corpus.splits.items()},
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    name = f"{config.monitor.machine_type}-{settings.flow.model}-{digest}"
+    name = f"{config.machine.machine_type}-{settings.flow.model}-{digest}"
     return cache_root() / "pretrained" / name

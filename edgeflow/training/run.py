@@ -10,24 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from edgeflow import __version__
 from edgeflow.dataset import Dataset
-from edgeflow.flows import Flow, build
+from edgeflow.models import Flow, build
 from edgeflow.training.checkpoint import checkpoint_epoch, load_checkpoint
-from edgeflow.training.config import TrainConfig
 from edgeflow.training.corpus import Corpus, load_corpus
 from edgeflow.training.loop import Task, train
 from edgeflow.training.pretraining import fresh_flow, pretrained
-from edgeflow_runtime.config import StrictConfig
+from edgeflow.training.recipe import Recipe
+from edgeflow_runtime.documents import Document
 from edgeflow_runtime.errors import ConfigError, DamagedRunError, StorageError, TrainingError
+from edgeflow_runtime.manifest import Features
 from edgeflow_runtime.storage import write_bytes, write_text
-
-Array = npt.NDArray[np.float32]
+from edgeflow_runtime.views import View
 
 RECORD = "run.json"
 STANDARD = "standard.safetensors"
@@ -35,12 +34,12 @@ RUN_VERSION = 1
 
 
 @dataclass(frozen=True)
-class RunRecord(StrictConfig):
+class RunRecord(Document):
     """``run.json``: what was trained on what."""
 
     run_version: int
     """Version of the folder's layout."""
-    config: TrainConfig
+    config: Recipe
     """The settings."""
     ceiling: float | None
     """c that was used, in nats per dimension."""
@@ -70,10 +69,8 @@ class TrainedRun:
     """What was trained on what."""
     flow: Flow
     """The trained flow, on the CPU, ready for inference."""
-    mean: Array
-    """(bands,) that log-Mel is centred by."""
-    scale: Array
-    """(bands,) that it is divided by."""
+    view: View
+    """What it sees of a clip."""
 
     @classmethod
     def load(cls, folder: str | Path) -> TrainedRun:
@@ -96,11 +93,19 @@ class TrainedRun:
         load_checkpoint(folder, flow)
         try:
             standard = load_file(folder / STANDARD)
-            return cls(folder, record, flow.eval(), standard["mean"], standard["scale"])
+            view = View(record.config.settings.view, standard["mean"], standard["scale"])
         except (SafetensorError, OSError, KeyError) as error:
             raise DamagedRunError(
                 f"'{folder / STANDARD}' is missing or damaged: delete the folder to train anew"
             ) from error
+        return cls(folder, record, flow.eval(), view)
+
+    @property
+    def features(self) -> Features:
+        """What its monitor is fed."""
+        record, config = self.record, self.record.config
+        logmel = None if record.arrays else config.logmel
+        return Features(len(self.view.mean), record.min_rate_hz, config.channel, logmel)
 
 
 def find_runs(folder: str | Path) -> list[Path]:
@@ -136,7 +141,7 @@ def read_record(folder: Path) -> RunRecord | None:
         ) from error
 
 
-def train_run(config: TrainConfig, folder: Path, device: torch.device) -> bool:
+def train_run(config: Recipe, folder: Path, device: torch.device) -> bool:
     """Train the machine that ``config`` names into ``folder``, going on from what stands there.
 
     Returns:
@@ -177,7 +182,7 @@ def _made(folder: Path) -> Iterator[None]:
 
 
 def _train_into(
-    folder: Path, config: TrainConfig, record: RunRecord | None, device: torch.device
+    folder: Path, config: Recipe, record: RunRecord | None, device: torch.device
 ) -> None:
     dataset = Dataset.scan(config.data)
     corpus = load_corpus(dataset, config, device)
@@ -186,9 +191,9 @@ def _train_into(
             f"'{folder}' was begun on other clips than '{config.data}' holds now: choose another "
             "folder or delete it"
         )
-    name = config.monitor.name
+    name = config.machine.name
     flow, ceiling = _start(config, corpus)
-    write_bytes(folder / STANDARD, save({"mean": corpus.mean, "scale": corpus.scale}))
+    write_bytes(folder / STANDARD, save({"mean": corpus.view.mean, "scale": corpus.view.scale}))
     _write_record(folder, config, dataset, corpus, ceiling)
     task = Task(
         folder=folder,
@@ -204,9 +209,9 @@ def _train_into(
     train(flow, corpus, task)
 
 
-def _start(config: TrainConfig, corpus: Corpus) -> tuple[Flow, float | None]:
+def _start(config: Recipe, corpus: Corpus) -> tuple[Flow, float | None]:
     """The flow to start from, and c."""
-    name = config.monitor.name
+    name = config.machine.name
     if not config.loss.uses_outliers:
         return fresh_flow(config, corpus, corpus.learn_starts(name)), None
     corpus.outlier_starts(name)  # says that there are none before minutes go by
@@ -215,10 +220,10 @@ def _start(config: TrainConfig, corpus: Corpus) -> tuple[Flow, float | None]:
 
 
 def _write_record(
-    folder: Path, config: TrainConfig, dataset: Dataset, corpus: Corpus, ceiling: float | None
+    folder: Path, config: Recipe, dataset: Dataset, corpus: Corpus, ceiling: float | None
 ) -> None:
-    split = corpus.splits[config.monitor.name]
-    others = [s.learn for name, s in corpus.splits.items() if name != config.monitor.name]
+    split = corpus.splits[config.machine.name]
+    others = [s.learn for name, s in corpus.splits.items() if name != config.machine.name]
     arrays = dataset.holds_arrays
     record = RunRecord(
         run_version=RUN_VERSION,
@@ -240,7 +245,7 @@ def _write_record(
     write_text(folder / RECORD, json.dumps(record.to_dict(), indent=2) + "\n")
 
 
-def _difference(old: TrainConfig, new: TrainConfig) -> str:
+def _difference(old: Recipe, new: Recipe) -> str:
     """The first setting that differs, as ``loss.kind is 'nll', not 'eq5'``."""
     before, after = _flat(old.to_dict()), _flat(new.to_dict())
     for key in {**before, **after}:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx
 
@@ -20,12 +19,11 @@ from edgeflow_export.onnx_from_flow import keep_metadata
 from edgeflow_export.precision import nll_tolerance
 from edgeflow_export.precision_search import Found
 from edgeflow_export.run_clips import RunClips
-from edgeflow_runtime.backend import OnnxRuntimeBackend
-from edgeflow_runtime.engines.build import BUCKETS
+from edgeflow_runtime.arrays import Array
+from edgeflow_runtime.backends.names import BUCKETS
+from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.manifest import AudioGraph
-from edgeflow_runtime.pcm import encode
-
-Array = npt.NDArray[np.float32]
+from edgeflow_runtime.views import encode
 
 PARITY_CLIPS = 4
 """Clips on which the two ways are compared: each is run some ten times."""
@@ -101,10 +99,9 @@ def _checked(
     allowed: float,
 ) -> tuple[AudioParity, bytes]:
     """The joined graph of ``flow``, and how near it is to log-Mel and ``flow`` in two steps."""
-    run, logmel = clips.run, clips.logmel
+    view, logmel = clips.run.view, clips.logmel
     assert logmel is not None
-    window = run.record.config.settings.window
-    parts = (logmel, run.mean, run.scale, window)
+    parts = (logmel, view)
     joined = audio_onnx(flow, *parts, graph.samples, graph.encoding)
     keep_metadata(joined)
     content = joined.SerializeToString()

@@ -13,9 +13,7 @@ from edgeflow_export.onnx_from_flow import INPUT, OUTPUTS
 from edgeflow_export.operators import check_operators
 from edgeflow_runtime.errors import ExportError
 from edgeflow_runtime.logmel import DECIBEL_FLOOR, LogMel, LogMelSpec
-from edgeflow_runtime.windows import WindowSpec
-
-Array = npt.NDArray[np.float32]
+from edgeflow_runtime.views import View
 
 AUDIO_INPUTS = {"float32": "samples", "int16": "pcm"}
 """The input's name, by encoding."""
@@ -33,9 +31,7 @@ FLOW_PREFIX = "flow/"
 def audio_onnx(
     flow: onnx.ModelProto,
     logmel: LogMel,
-    mean: Array,
-    scale: Array,
-    window: WindowSpec,
+    view: View,
     samples: int,
     encoding: str,
 ) -> onnx.ModelProto:
@@ -48,9 +44,7 @@ def audio_onnx(
         flow: ``windows`` (N, T, M) to ``nll`` (N,) and ``nll_map`` (N, t, m), of any precision;
             what is put around it stays float32.
         logmel: the features, with their window and filterbank.
-        mean: (M,) float32 in dB, taken from each band.
-        scale: (M,) float32 in dB, that each band is then divided by.
-        window: how frames become windows.
+        view: what the flow sees of them.
         samples: length of a clip, at the features' rate.
         encoding: ``float32``: the input is ``samples`` (clips, samples), full scale 1; ``int16``:
             it is ``pcm`` (clips, samples, 2) uint8, the little-endian bytes of 16-bit samples.
@@ -63,17 +57,17 @@ def audio_onnx(
         ExportError: the encoding is unknown, a clip holds no whole window, or the parts do not fit.
         OperatorError: the graph holds an operator that TensorRT does not take.
     """
-    _check_fit(flow, logmel.spec, mean, scale, window, samples, encoding)
+    _check_fit(flow, logmel.spec, view, samples, encoding)
     graph, frames = _Graph(), logmel.spec.frames(samples)
     wave = AUDIO_INPUTS[encoding] if encoding == "float32" else _decoded(graph, samples)
     cut = _frames(graph, wave, logmel.spec, samples)  # (clips, F, frame)
-    bands = _standardised(graph, _logmel(graph, cut, logmel), mean, scale)  # (clips, F, M)
-    _windows(graph, bands, len(mean), window, frames)  # (clips * W, T, M)
+    bands = _standardised(graph, _logmel(graph, cut, logmel), view)  # (clips, F, M)
+    _windows(graph, bands, view, frames)  # (clips * W, T, M)
     inner = compose.add_prefix(flow, FLOW_PREFIX)
     graph.nodes.extend(inner.graph.node)
     graph.constants.extend(inner.graph.initializer)
     cells = _static_shape(flow.graph.output, OUTPUTS[1])[1:]
-    outputs = _outputs(graph, window.count(frames), cells)
+    outputs = _outputs(graph, view.spec.count(frames), cells)
     model = helper.make_model(
         helper.make_graph(
             graph.nodes, "audio", [_input(samples, encoding)], outputs, graph.constants
@@ -123,9 +117,7 @@ class _Graph:
 def _check_fit(
     flow: onnx.ModelProto,
     spec: LogMelSpec,
-    mean: Array,
-    scale: Array,
-    window: WindowSpec,
+    view: View,
     samples: int,
     encoding: str,
 ) -> None:
@@ -133,15 +125,16 @@ def _check_fit(
         raise ExportError(
             f"unknown encoding {encoding!r}: choose one of {', '.join(sorted(AUDIO_INPUTS))}"
         )
-    if samples < (fewest := spec.samples(window.frames)):
+    length = view.spec.frames
+    if samples < (fewest := spec.samples(length)):
         raise ExportError(
-            f"a clip of {samples} samples is too short: a window of {window.frames} frames needs "
+            f"a clip of {samples} samples is too short: a window of {length} frames needs "
             f"at least {fewest}"
         )
-    wanted, found = (window.frames, spec.bands), _static_shape(flow.graph.input, INPUT)[1:]
-    if found != wanted:
-        raise ExportError(f"the flow takes windows of {found}, not of {wanted} frames and bands")
-    for name, array in {"mean": mean, "scale": scale}.items():
+    wanted, taken = (length, spec.bands), _static_shape(flow.graph.input, INPUT)[1:]
+    if taken != wanted:
+        raise ExportError(f"the flow takes windows of {taken}, not of {wanted} frames and bands")
+    for name, array in {"mean": view.mean, "scale": view.scale}.items():
         if array.shape != (spec.bands,):
             raise ExportError(f"{name} has shape {array.shape}, not {(spec.bands,)}")
 
@@ -237,19 +230,18 @@ def _basis(frame: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]
     return np.cos(angles) * once, np.sin(angles) * once
 
 
-def _standardised(graph: _Graph, nepers: str, mean: Array, scale: Array) -> str:
-    """(clips, F, M) to the same in dB, less the mean, in units of the scale."""
+def _standardised(graph: _Graph, nepers: str, view: View) -> str:
+    """(clips, F, M) to the same in dB, less the view's mean, in units of its scale."""
     decibels = graph.add("Mul", nepers, graph.constant(10 / np.log(10)))
-    centred = graph.add("Sub", decibels, graph.constant(mean))
-    return graph.add("Div", centred, graph.constant(scale))
+    centred = graph.add("Sub", decibels, graph.constant(view.mean))
+    return graph.add("Div", centred, graph.constant(view.scale))
 
 
-def _windows(graph: _Graph, x: str, bands: int, window: WindowSpec, frames: int) -> None:
+def _windows(graph: _Graph, x: str, view: View, frames: int) -> None:
     """The flow's input: (clips, F, M) to (clips * W, T, M)."""
-    starts = np.arange(window.count(frames)) * window.hop
-    index = (starts[:, None] + np.arange(window.frames)).reshape(-1)
+    index = (view.spec.starts(frames)[:, None] + np.arange(view.spec.frames)).reshape(-1)
     gathered = graph.add("Gather", x, graph.constant(index, np.int32), axis=1)  # (clips, W * T, M)
-    graph.reshape(gathered, -1, window.frames, bands, output=FLOW_PREFIX + INPUT)
+    graph.reshape(gathered, -1, *view.shape, output=FLOW_PREFIX + INPUT)
 
 
 def _outputs(graph: _Graph, windows: int, cells: tuple[int, ...]) -> list[onnx.ValueInfoProto]:

@@ -10,14 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeflow_export.audio_onnx import AUDIO_OUTPUTS
-from edgeflow_runtime.backend import Backend
+from edgeflow_runtime.arrays import Array
+from edgeflow_runtime.backends.protocol import Backend
 from edgeflow_runtime.errors import ExportError, ParityError
 from edgeflow_runtime.logmel import LogMel
 from edgeflow_runtime.manifest import AudioGraph
-from edgeflow_runtime.pcm import encode
-from edgeflow_runtime.windows import WindowSpec
-
-Array = npt.NDArray[np.float32]
+from edgeflow_runtime.views import View, encode
 
 MAX_AUDIO_DIFFERENCE = 1e-3
 """Nats per dimension between the two paths; export refuses above it."""
@@ -27,7 +25,7 @@ MAX_BATCH_DIFFERENCE = 1e-5
 
 AudioModel = Callable[[npt.NDArray[Any]], dict[str, Array]]
 """Runs the audio graph on one batch: its input to its outputs by name, as
-:meth:`~edgeflow_runtime.backend.OnnxRuntimeBackend.outputs` does."""
+:meth:`~edgeflow_runtime.backends.onnxruntime.OnnxRuntimeBackend.outputs` does."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +34,14 @@ class TwoSteps:
 
     logmel: LogMel
     """The features."""
-    mean: Array
-    """(M,) float32 in dB."""
-    scale: Array
-    """(M,) float32 in dB."""
-    window: WindowSpec
-    """How frames become windows."""
+    view: View
+    """What the flow sees of them."""
     flow: Backend
     """Runs the flow's graph."""
 
     def __call__(self, samples: Array) -> dict[str, Array]:
         """(samples,) float32 to ``nll`` (W,), ``score`` () and ``nll_map`` (W, t, m)."""
-        standard = (self.logmel(samples) - self.mean) / self.scale
-        windows = self.window.views(standard)  # (W, T, M)
+        windows = self.view(self.logmel(samples))  # (W, T, M)
         starts = range(0, len(windows), self.flow.batch)
         parts = [windows[start : start + self.flow.batch].copy() for start in starts]
         nll = np.concatenate([self.flow.nll(part) for part in parts])

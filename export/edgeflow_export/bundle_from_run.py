@@ -21,21 +21,20 @@ from edgeflow_export.precision import check_tolerance, give_precision, nll_toler
 from edgeflow_export.precision_search import Found
 from edgeflow_export.run_clips import RunClips, evenly
 from edgeflow_export.threshold import threshold_from_scores
-from edgeflow_runtime.backend import OnnxRuntimeBackend, nll_of
+from edgeflow_runtime.arrays import Array
+from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from edgeflow_runtime.backends.protocol import nll_of
 from edgeflow_runtime.errors import ExportError
 from edgeflow_runtime.logmel import LogMel
 from edgeflow_runtime.manifest import (
     FORMAT_VERSION,
     SCORE_UNIT,
-    Features,
     Gate,
     Manifest,
     Threshold,
     Tolerances,
     Training,
 )
-
-Array = npt.NDArray[np.float32]
 
 GOLDEN_SECONDS = 3.0
 """Length of the golden recording, if its window allows."""
@@ -77,7 +76,7 @@ class Exported:
     """Where normal ends."""
     precision: str
     """Of the conditioners."""
-    wider: dict[str, str]
+    overrides: dict[str, str]
     """Conditioners that stay wider, by number, and their precision."""
     gate: Gate | None
     """What the precision costs; ``None`` for float32."""
@@ -114,8 +113,8 @@ def bundle_from_run(
     model = model_from_flow(run.flow)
     exact = OnnxRuntimeBackend(model.SerializeToString())
     say("comparing with the trained flow")
-    heldout, seconds = clips.read(run.record.heldout)
-    learned, _ = clips.read(run.record.learn)
+    heldout, learned = clips.read(run.record.heldout), clips.read(run.record.learn)
+    seconds = clips.seconds(run.record.heldout)
     compared = dict(list((heldout | learned).items())[:PARITY_CLIPS])
     parity = check_parity(run.flow, exact, {k: clips.windows(v) for k, v in compared.items()})
     say("setting the threshold")
@@ -140,7 +139,9 @@ def bundle_from_run(
     onnx_audio = audio.onnx if audio else None
     write_bundle(path, manifest, graph, _frontend(run), golden, onnx_audio)
     nodes = len(found.model.graph.node)
-    return Exported(path, nodes, parity, threshold, found.precision, found.wider, found.gate, audio)
+    return Exported(
+        path, nodes, parity, threshold, found.precision, found.overrides, found.gate, audio
+    )
 
 
 def _typed(
@@ -158,8 +159,8 @@ def _typed(
     if options.precision != "fp32":
         for names, anomalous in zip(clips.tests(GATE_CLIPS), (False, True), strict=True):
             if names:
-                read, _ = clips.read(names)
-                tests += [ClipWindows(clips.windows(v), anomalous) for v in read.values()]
+                labelled = clips.read(names).values()
+                tests += [ClipWindows(clips.windows(v), anomalous) for v in labelled]
     calibration = [clips.windows(learned[n]) for n in evenly(list(learned), PARITY_CLIPS)]
     return give_precision(model, options.precision, exact, calibration, tests, threshold, say)
 
@@ -174,10 +175,10 @@ def _scores(
 def _golden(clips: RunClips, backend: OnnxRuntimeBackend, name: str) -> dict[str, Array]:
     """A clip of the machine with what it must give: samples, log-Mel, NLL of each window."""
     if clips.logmel is None:
-        logmel = clips.read([name])[0][name]
+        logmel = clips.read([name])[name]
         return {"logmel": logmel, "nll": nll_of(backend, clips.windows(logmel))}
-    spec, window = clips.logmel.spec, clips.run.record.config.settings.window
-    length = max(int(GOLDEN_SECONDS * spec.rate_hz), spec.samples(window.frames + window.hop))
+    spec, view = clips.logmel.spec, clips.run.view.spec
+    length = max(int(GOLDEN_SECONDS * spec.rate_hz), spec.samples(view.frames + view.hop))
     samples = np.ascontiguousarray(clips.samples(name)[:length])
     logmel = clips.logmel(samples)
     nll = nll_of(backend, clips.windows(logmel))
@@ -185,7 +186,7 @@ def _golden(clips: RunClips, backend: OnnxRuntimeBackend, name: str) -> dict[str
 
 
 def _frontend(run: TrainedRun) -> dict[str, Array]:
-    frontend = {"mean": run.mean, "scale": run.scale}
+    frontend = {"mean": run.view.mean, "scale": run.view.scale}
     if not run.record.arrays:
         logmel = LogMel(run.record.config.logmel)
         frontend |= {"window": logmel.window, "filterbank": logmel.filterbank}
@@ -199,14 +200,9 @@ def _manifest(
     versions = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
     return Manifest(
         format_version=FORMAT_VERSION,
-        monitor=config.monitor,
-        features=Features(
-            bands=len(run.mean),
-            min_rate_hz=record.min_rate_hz,
-            channel=config.channel,
-            logmel=None if record.arrays else config.logmel,
-        ),
-        window=config.settings.window,
+        machine=config.machine,
+        features=run.features,
+        view=run.view.spec,
         precision=found.precision,
         score_unit=SCORE_UNIT,
         threshold=threshold,
@@ -222,7 +218,7 @@ def _manifest(
         ),
         tolerances=Tolerances(LOGMEL_TOLERANCE_DB, nll_tolerance(found.gate)),
         members={},
-        wider=found.wider,
+        overrides=found.overrides,
         gate=found.gate,
         audio=audio.graph if audio else None,
     )

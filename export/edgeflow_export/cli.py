@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeflow_runtime.options import FaultTally, FiniteFloat
+from edgeflow_runtime.cli.options import FaultTally, FiniteFloat
 
 if TYPE_CHECKING:
     from edgeflow_export.bundle_from_run import Exported
@@ -62,7 +62,7 @@ def export(
         for folder in folders:
             with tally.one():
                 trained = TrainedRun.load(folder)
-                name = trained.record.config.monitor.name
+                name = trained.record.config.machine.name
                 result = bundle_from_run(
                     trained,
                     _target(output, name, several=folders != [run]),
@@ -87,8 +87,8 @@ def _report(result: Exported) -> Iterator[str]:
             f"anomalous): {auc}rank correlation {gate.spearman:.5f}, {gate.flips:.1%} of verdicts "
             f"flip, windows within {gate.nll_change:.1e} nats/dim"
         )
-    if result.wider:
-        wider = ", ".join(f"{k} in {precision}" for k, precision in result.wider.items())
+    if result.overrides:
+        wider = ", ".join(f"{k} in {precision}" for k, precision in result.overrides.items())
         yield f"conditioners that could not bear {result.precision}: {wider}"
     if result.audio:
         audio = result.audio

@@ -7,15 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeflow.evaluation import auc_and_pauc
-from edgeflow_runtime.backend import Backend, nll_of
+from edgeflow_runtime.arrays import Array, Scores
+from edgeflow_runtime.backends.protocol import Backend, nll_of
 from edgeflow_runtime.errors import ExportError, PrecisionError
 from edgeflow_runtime.manifest import Gate
-
-Array = npt.NDArray[np.float32]
-Scores = npt.NDArray[np.float64]
 
 MAX_AUC_CHANGE = 0.002
 """Absolute change of the AUC."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import onnx
 import torch
 
-from edgeflow.flows import Flow, FoldedFlow
+from edgeflow.models import Flow, FoldedFlow
 from edgeflow_export.operators import check_operators
 from edgeflow_runtime.errors import ExportError
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from edgeflow.flows import Flow
-from edgeflow_runtime.backend import Backend, nll_of
+from edgeflow.models import Flow
+from edgeflow_runtime.arrays import Array
+from edgeflow_runtime.backends.protocol import Backend, nll_of
 from edgeflow_runtime.errors import ParityError
-
-Array = npt.NDArray[np.float32]
 
 MAX_DIFFERENCE = 1e-4
 """Nats per dimension; export refuses above it."""

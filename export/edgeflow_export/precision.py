@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
-from edgeflow_export.calibration import calibrate
+from edgeflow_export.activation_ranges import calibrate
 from edgeflow_export.conditioners import conditioner_count
 from edgeflow_export.gate import ClipWindows, Reference, require, require_finite
 from edgeflow_export.parity import MAX_DIFFERENCE
 from edgeflow_export.precision_search import Found, emulating_backend, search_precisions
 from edgeflow_export.typed_onnx import typed_onnx
-from edgeflow_runtime.backend import Backend
-from edgeflow_runtime.engines.build import BUCKETS
+from edgeflow_runtime.arrays import Array
+from edgeflow_runtime.backends.names import BUCKETS
+from edgeflow_runtime.backends.protocol import Backend
 from edgeflow_runtime.errors import PrecisionError
 from edgeflow_runtime.manifest import Gate
-
-Array = npt.NDArray[np.float32]
 
 
 def give_precision(

@@ -13,11 +13,11 @@ from edgeflow_export.conditioners import conditioner_count
 from edgeflow_export.emulation import emulated
 from edgeflow_export.gate import Reference, refusals
 from edgeflow_export.typed_onnx import PRECISIONS, typed_onnx
-from edgeflow_runtime.backend import Backend, OnnxRuntimeBackend, nll_of
+from edgeflow_runtime.arrays import Array
+from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from edgeflow_runtime.backends.protocol import Backend, nll_of
 from edgeflow_runtime.errors import PrecisionError
 from edgeflow_runtime.manifest import Gate
-
-Array = npt.NDArray[np.float32]
 
 SAMPLE_WINDOWS = 32
 """Windows on which the cost of rounding a single conditioner is measured."""
@@ -52,7 +52,7 @@ class Found:
         return min(self.precisions, key=PRECISIONS.index)
 
     @property
-    def wider(self) -> dict[str, str]:
+    def overrides(self) -> dict[str, str]:
         """The conditioners that are wider than that, by number from 0, and their precision."""
         base = self.precision
         return {str(k): p for k, p in enumerate(self.precisions) if p != base}
@@ -75,7 +75,7 @@ def search_precisions(
 
     Args:
         model: the float32 graph.
-        ranges: from :func:`~edgeflow_export.calibration.calibrate`.
+        ranges: from :func:`~edgeflow_export.activation_ranges.calibrate`.
         reference: the clips, and what float32 makes of them.
         load: runs a graph; the default carries out float16's roundings on a CPU.
         say: told what is going on.

@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeflow.dataset import Dataset
+from edgeflow.features import FeatureStore
 from edgeflow.training.run import TrainedRun
-from edgeflow_runtime.audio import read_sound
-from edgeflow_runtime.clips import ClipReader
+from edgeflow_runtime.arrays import Frames, Samples, Windows
+from edgeflow_runtime.audio import read_sound, sound_info
 from edgeflow_runtime.errors import ExportError
-from edgeflow_runtime.logmel import LogMel
 
-Array = npt.NDArray[np.float32]
 Item = TypeVar("Item")
 
 
@@ -30,44 +28,38 @@ class RunClips:
 
     def __init__(self, run: TrainedRun, root: Path) -> None:
         self.run, self.root = run, root
-        config, record = run.record.config, run.record
-        self.logmel = None if record.arrays else LogMel(config.logmel)
-        self._reader = ClipReader(
-            len(run.mean), self.logmel, record.min_rate_hz, config.channel, allow_clipped=True
-        )
+        self._store = FeatureStore(run.features)
+        self.logmel = self._store.reader.logmel
 
-    def read(self, names: Sequence[str]) -> tuple[dict[str, Array], float]:
-        """Log-Mel (frames, bands) by name, and the median length in seconds (0 for arrays).
+    def read(self, names: Sequence[str]) -> dict[str, Frames]:
+        """Log-Mel (frames, bands) by name.
 
         Raises:
             ExportError: a clip is missing.
-            AudioError: a clip cannot be read.
+            DataError: a clip cannot be read.
         """
-        found, lengths = {}, []
-        for name in names:
-            found[name], seconds = self._reader.read(self._present(name))
-            lengths.append(0.0 if np.isnan(seconds) else seconds)
-        return found, float(np.median(lengths))
+        label = self.run.record.config.machine.name
+        logmels = self._store.read_all([self._present(name) for name in names], label)
+        return dict(zip(names, logmels, strict=True))
 
-    def samples(self, name: str) -> Array:
-        """A clip's (n,) samples at the monitor's rate. Raises as :meth:`read` does."""
-        config = self.run.record.config
-        return read_sound(
-            self._present(name),
-            config.logmel.rate_hz,
-            config.channel,
-            min_rate_hz=self.run.record.min_rate_hz,
-        )
+    def seconds(self, names: Sequence[str]) -> float:
+        """The median length of clips, in seconds; 0 for arrays."""
+        if self.logmel is None:
+            return 0.0
+        return float(np.median([sound_info(self._present(name)).seconds for name in names]))
 
-    def windows(self, logmel: Array) -> Array:
+    def samples(self, name: str) -> Samples:
+        """A clip's (n,) samples at the monitor's rate. Raises :class:`AudioError`."""
+        return read_sound(self._present(name), self._store.reader.intake)
+
+    def windows(self, logmel: Frames) -> Windows:
         """(frames, bands) log-Mel to its standardised windows (n, T, M)."""
-        standard = (logmel - self.run.mean) / self.run.scale
-        return self.run.record.config.settings.window.views(standard)
+        return self.run.view(logmel)
 
     def tests(self, most: int) -> tuple[list[str], list[str]]:
         """The machine's labelled test clips, normal and anomalous, at most ``most`` of each."""
-        monitor = self.run.record.config.monitor
-        machine = Dataset.scan(self.root).machine(monitor.machine_type, monitor.machine_id)
+        target = self.run.record.config.machine
+        machine = Dataset.scan(self.root).machine(target.machine_type, target.machine_id)
         normal, anomalous = (
             [path.relative_to(self.root).as_posix() for path in evenly(paths, most)]
             for paths in (machine.test_normal, machine.test_anomalous)

@@ -58,7 +58,7 @@ def typed_onnx(
     Args:
         model: as ``onnx_from_folded`` gives it; not changed.
         precisions: one of :data:`PRECISIONS` per conditioner, in order.
-        ranges: from :func:`~edgeflow_export.calibration.calibrate`; only int8 needs them.
+        ranges: from :func:`~edgeflow_export.activation_ranges.calibrate`; only int8 needs them.
 
     Raises:
         ExportError: the graph is not understood, or a precision or a range is missing or unknown.

@@ -13,12 +13,13 @@ from typing import Any
 
 _HOMES = {
     "Bundle": "bundle",
-    "ClipScore": "scoring",
+    "ClipResult": "verdicts",
     "EdgeflowError": "errors",
     "LogMel": "logmel",
     "LogMelSpec": "logmel",
-    "Scorer": "scoring",
-    "WindowSpec": "windows",
+    "Scorer": "scorer",
+    "View": "views",
+    "WindowSpec": "views",
 }
 
 __all__ = sorted(_HOMES)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeflow_runtime.arrays import Channels, Samples
 from edgeflow_runtime.errors import AudioError
 
 if TYPE_CHECKING:
     import soundfile
-
-Array = npt.NDArray[np.float32]
 
 SOUND_SUFFIXES = (".wav", ".flac")
 """File names that a folder is searched for."""
@@ -69,23 +68,46 @@ def sound_info(path: str | Path) -> SoundInfo:
         return SoundInfo(file.samplerate, file.channels, file.frames)
 
 
-def read_sound(
-    path: str | Path,
-    rate_hz: int,
-    channel: int | None = None,
-    *,
-    usual_channel: int | None = None,
-    min_rate_hz: int = 0,
-) -> Array:
-    """Read one channel of a sound file and bring it to ``rate_hz``.
+@dataclass(frozen=True)
+class Intake:
+    """How one monitor takes in sound, wherever that comes from: its rate and its channel."""
+
+    rate_hz: int
+    """The rate that everything is brought to."""
+    min_rate_hz: int = 0
+    """Recordings below this rate are refused, as their upper bands would be empty; faster ones are
+    brought down to it first."""
+    channel: int | None = None
+    """The channel to take, the first is 0. Sound of one channel needs none; channels are never
+    mixed."""
+    usual_channel: int | None = None
+    """Taken, if none is chosen, of sound that has several."""
+
+    def column(self, name: str, channels: int, rate_hz: float) -> int:
+        """The channel to take of a sound of this kind.
+
+        Raises:
+            AudioError: the rate is out of range, there are several channels and none is chosen, or
+                there is no such channel.
+        """
+        check_rate(name, rate_hz, self.min_rate_hz)
+        return choose_channel(name, channels, self.channel, self.usual_channel)
+
+    def at_rate(self, name: str, samples: Samples, rate_hz: int) -> Samples:
+        """(n,) finite samples at ``rate_hz``, brought to the monitor's rate.
+
+        Raises:
+            AudioError: a sample is NaN, infinite, or far beyond full scale.
+        """
+        return resample(check_finite(name, samples), rate_hz, self.rate_hz, self.min_rate_hz)
+
+
+def read_sound(path: str | Path, intake: Intake) -> Samples:
+    """Read one channel of a sound file and bring it to the monitor's rate.
 
     Args:
         path: a file that libsndfile reads, PCM or float, of any rate and channel count.
-        rate_hz: the rate to resample to.
-        channel: which channel to take, the first is 0. A file of one channel needs none; channels
-            are never mixed.
-        usual_channel: taken, if none is chosen, of a file that has several.
-        min_rate_hz: recordings below this rate are refused, as their upper bands would be empty.
+        intake: rate and channel.
 
     Returns:
         (n,) float32, full scale is 1.
@@ -97,23 +119,47 @@ def read_sound(
     path = Path(path)
     with _open(path) as file:
         native_hz = file.samplerate
-        check_rate(str(path), native_hz, min_rate_hz)
-        column = choose_channel(str(path), file.channels, channel, usual_channel)
+        column = intake.column(str(path), file.channels, native_hz)
         sound = _read_whole(path, file)[:, column]
-    return resample(check_finite(str(path), sound), native_hz, rate_hz, min_rate_hz)
+    return intake.at_rate(str(path), sound, native_hz)
 
 
-def _read_whole(path: Path, file: soundfile.SoundFile) -> Array:
+def take_samples(name: str, samples: npt.NDArray[Any], rate_hz: int, intake: Intake) -> Samples:
+    """One channel of an array of samples, at the monitor's rate.
+
+    Args:
+        name: what errors call the sound.
+        samples: (n,) or (n, channels) floats with full scale 1, or 16-bit integers.
+        rate_hz: their rate.
+        intake: rate and channel.
+
+    Raises:
+        AudioError: the array is no sound, or as :func:`read_sound` does.
+    """
+    if samples.dtype == np.int16:
+        samples = samples / np.float32(32768)
+    elif not np.issubdtype(samples.dtype, np.floating):
+        raise AudioError(f"'{name}' is of type {samples.dtype}: give floats or 16-bit integers")
+    if samples.ndim not in (1, 2):
+        raise AudioError(f"'{name}' has shape {samples.shape}; expected (n,) or (n, channels)")
+    columns = samples if samples.ndim == 2 else samples[:, None]
+    column = intake.column(name, columns.shape[1], rate_hz)
+    return intake.at_rate(name, columns[:, column].astype(np.float32), rate_hz)
+
+
+def _read_whole(path: Path, file: soundfile.SoundFile) -> Channels:
     """All samples of ``file``, (n, channels)."""
     if file.frames > OPEN_LENGTH:
         raise AudioError(f"'{path}' does not say how long it is: convert it to WAV, say")
     try:
-        found: Array = file.read(dtype="float32", always_2d=True)
+        channels: Channels = file.read(dtype="float32", always_2d=True)
     except RuntimeError as error:
         raise AudioError(f"'{path}' is damaged: {_reason(error)}") from error
-    if len(found) < file.frames:
-        raise AudioError(f"'{path}' is truncated: {len(found)} of {file.frames} samples are there")
-    return found
+    if len(channels) < file.frames:
+        raise AudioError(
+            f"'{path}' is truncated: {len(channels)} of {file.frames} samples are there"
+        )
+    return channels
 
 
 def check_rate(name: str, rate_hz: float, min_rate_hz: int) -> None:
@@ -156,7 +202,7 @@ def choose_channel(name: str, channels: int, channel: int | None, usual: int | N
     return column
 
 
-def check_finite(name: str, samples: Array) -> Array:
+def check_finite(name: str, samples: Samples) -> Samples:
     """Return ``samples`` unless one is NaN or infinite. Raises :class:`AudioError`."""
     bad = np.flatnonzero(~np.isfinite(samples))
     if len(bad):
@@ -168,7 +214,7 @@ def check_finite(name: str, samples: Array) -> Array:
     return samples
 
 
-def check_audible(name: str, samples: Array, *, allow_clipped: bool = False) -> None:
+def check_audible(name: str, samples: Samples, *, allow_clipped: bool = False) -> None:
     """Refuse what a microphone gives when it hears nothing or too much.
 
     Raises:
@@ -185,7 +231,7 @@ def check_audible(name: str, samples: Array, *, allow_clipped: bool = False) -> 
         )
 
 
-def resample(samples: Array, from_hz: int, to_hz: int, through_hz: int = 0) -> Array:
+def resample(samples: Samples, from_hz: int, to_hz: int, through_hz: int = 0) -> Samples:
     """Bring (n,) float32 samples from one rate to another, with soxr's high quality filter.
 
     Where ``through_hz`` is below both, they go through that rate, which empties the bands above its
@@ -197,7 +243,7 @@ def resample(samples: Array, from_hz: int, to_hz: int, through_hz: int = 0) -> A
         return np.ascontiguousarray(samples)
     import soxr
 
-    resampled: Array = soxr.resample(samples, from_hz, to_hz)
+    resampled: Samples = soxr.resample(samples, from_hz, to_hz)
     return resampled
 
 

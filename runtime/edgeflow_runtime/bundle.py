@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from edgeflow_runtime.arrays import Array
+from edgeflow_runtime.backends import names
 from edgeflow_runtime.errors import (
     BundleError,
     BundleIntegrityError,
@@ -19,9 +20,8 @@ from edgeflow_runtime.errors import (
     ConfigError,
 )
 from edgeflow_runtime.logmel import LogMel
-from edgeflow_runtime.manifest import FORMAT_VERSION, Manifest
-
-Array = npt.NDArray[np.float32]
+from edgeflow_runtime.manifest import FORMAT_VERSION, AudioGraph, Manifest, upgraded
+from edgeflow_runtime.views import View
 
 MANIFEST = "manifest.json"
 FLOW = "flow.onnx"
@@ -97,10 +97,10 @@ class Bundle:
             return None
         return LogMel(spec, self.frontend["window"], self.frontend["filterbank"])
 
-    def standardise(self, logmel: Array) -> Array:
-        """(frames, bands) in dB to zero mean and unit scale, as in training."""
-        standard: Array = (logmel - self.frontend["mean"]) / self.frontend["scale"]
-        return standard
+    @property
+    def view(self) -> View:
+        """What the model sees of a clip's log-Mel."""
+        return View(self.manifest.view, self.frontend["mean"], self.frontend["scale"])
 
     def graph(self, name: str) -> bytes:
         """One of the bundle's ONNX graphs: ``flow`` or ``audio``.
@@ -108,13 +108,19 @@ class Bundle:
         Raises:
             BundleError: the bundle holds no ``audio`` graph.
         """
-        found = self.onnx if name == "flow" else self.audio_onnx
-        if found is None:
+        graph = self.onnx if name == names.FLOW else self.audio_onnx
+        if graph is None:
             raise BundleError(
                 f"'{self.path}' holds no graph that starts at the samples: "
                 "export it with --audio-in"
             )
-        return found
+        return graph
+
+    def audio_graph(self) -> AudioGraph:
+        """What the graph that starts at the samples takes. Raises as :meth:`graph` does."""
+        self.graph(names.AUDIO)
+        assert self.manifest.audio is not None
+        return self.manifest.audio
 
     def _check_tensors(self) -> None:
         bands = self.manifest.features.bands
@@ -181,7 +187,7 @@ def _read_manifest(path: Path, members: dict[str, bytes]) -> Manifest:
         )
     digest = document.pop(DIGEST, None)
     try:
-        manifest = Manifest.from_dict(document)
+        manifest = Manifest.from_dict(upgraded(document))
     except ConfigError as error:
         raise BundleIntegrityError(f"'{path}': {MANIFEST}: {error}") from error
     if digest != canonical_digest(document):

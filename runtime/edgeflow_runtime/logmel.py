@@ -8,10 +8,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from edgeflow_runtime.config import StrictConfig
+from edgeflow_runtime.arrays import Array
+from edgeflow_runtime.documents import Document
 from edgeflow_runtime.errors import AudioError, ConfigError
-
-Array = npt.NDArray[np.float32]
 
 DECIBEL_FLOOR = 2.220446049250313e-16
 """Added to every Mel power before the logarithm, as the DCASE 2020 Task 2 baseline does."""
@@ -28,7 +27,7 @@ FILTERBANKS = ("psf", "slaney")
 
 
 @dataclass(frozen=True)
-class LogMelSpec(StrictConfig):
+class LogMelSpec(Document):
     """The parameters of log-Mel features; the defaults are those of Dohi et al. (ICASSP 2021)."""
 
     rate_hz: int = 16000

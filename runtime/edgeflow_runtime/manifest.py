@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from edgeflow_runtime.config import StrictConfig
+from edgeflow_runtime.documents import Document
 from edgeflow_runtime.logmel import LogMelSpec
-from edgeflow_runtime.windows import WindowSpec
+from edgeflow_runtime.views import WindowSpec
 
-FORMAT_VERSION = 2
-"""The newest bundle format that this edgeflow reads and the one it writes. Format 1 has neither
-``wider``, ``gate`` nor ``audio``, and is read as well."""
+FORMAT_VERSION = 3
+"""The newest bundle format that this edgeflow reads, and the one it writes; see :func:`upgraded`
+for what the older ones called by other names."""
+
+RENAMED = {"monitor": "machine", "window": "view", "wider": "overrides"}
+"""Keys of formats 1 and 2, and what they are called since format 3."""
 
 SCORE_UNIT = "nats per dimension of the standardised log-Mel window"
 
 
 @dataclass(frozen=True)
-class Monitor(StrictConfig):
-    """Which machine the monitor listens to."""
+class MachineId(Document):
+    """Which machine a monitor listens to."""
 
     machine_type: str
     """For example ``fan``."""
@@ -31,7 +35,7 @@ class Monitor(StrictConfig):
 
 
 @dataclass(frozen=True)
-class Features(StrictConfig):
+class Features(Document):
     """What the monitor is fed."""
 
     bands: int
@@ -46,7 +50,7 @@ class Features(StrictConfig):
 
 
 @dataclass(frozen=True)
-class Threshold(StrictConfig):
+class Threshold(Document):
     """Where normal ends, and how that was decided."""
 
     value: float
@@ -62,7 +66,7 @@ class Threshold(StrictConfig):
 
 
 @dataclass(frozen=True)
-class Training(StrictConfig):
+class Training(Document):
     """Where the flow comes from."""
 
     model: str
@@ -84,7 +88,7 @@ class Training(StrictConfig):
 
 
 @dataclass(frozen=True)
-class Tolerances(StrictConfig):
+class Tolerances(Document):
     """How far a replay of the golden recording may be off."""
 
     logmel_db: float
@@ -94,7 +98,7 @@ class Tolerances(StrictConfig):
 
 
 @dataclass(frozen=True)
-class Gate(StrictConfig):
+class Gate(Document):
     """How near the graph in its precision came to the float32 graph, on clips it did not learn."""
 
     clips: int
@@ -119,7 +123,7 @@ class Gate(StrictConfig):
 
 
 @dataclass(frozen=True)
-class AudioGraph(StrictConfig):
+class AudioGraph(Document):
     """What the graph that starts at the samples takes: ``audio.onnx``."""
 
     samples: int
@@ -134,17 +138,17 @@ class AudioGraph(StrictConfig):
 
 
 @dataclass(frozen=True)
-class Manifest(StrictConfig):
+class Manifest(Document):
     """The whole of ``manifest.json``."""
 
     format_version: int
     """Version of the bundle's format."""
-    monitor: Monitor
+    machine: MachineId
     """Which machine."""
     features: Features
     """What it is fed."""
-    window: WindowSpec
-    """How frames become windows."""
+    view: WindowSpec
+    """What the model sees of a clip."""
     precision: str
     """Precision of the conditioner networks, written in the graph: ``fp32``, ``fp16`` or
     ``int8``."""
@@ -158,9 +162,20 @@ class Manifest(StrictConfig):
     """How far a replay may be off."""
     members: dict[str, str]
     """SHA-256 of each other member of the bundle, by name."""
-    wider: dict[str, str] = field(default_factory=dict)
+    overrides: dict[str, str] = field(default_factory=dict)
     """Conditioner networks, by number from 0, that could not bear that precision, and theirs."""
     gate: Gate | None = None
     """What the reduced precision costs; ``None`` for ``fp32``."""
     audio: AudioGraph | None = None
     """The graph that starts at the samples, if the bundle holds one."""
+
+
+def upgraded(document: dict[str, Any]) -> dict[str, Any]:
+    """A manifest of any format that is read, with the keys of :data:`FORMAT_VERSION`.
+
+    Format 1 has neither ``overrides``, ``gate`` nor ``audio``, which then keep their defaults. The
+    format's number stays as it is.
+    """
+    if document["format_version"] >= FORMAT_VERSION:
+        return document
+    return {RENAMED.get(key, key): value for key, value in document.items()}

@@ -7,43 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from edgeflow_runtime.arrays import Frames
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.extras import require
-from edgeflow_runtime.scoring import ClipScore
 from edgeflow_runtime.storage import write_bytes
-from edgeflow_runtime.windows import WindowSpec
-
-Array = npt.NDArray[np.float32]
+from edgeflow_runtime.verdicts import ClipResult
 
 
-def clip_map(nll_map: Array, window: WindowSpec, frames: int, bands: int) -> Array:
-    """Lay the maps of a clip's windows side by side, overlapping ones averaged.
-
-    Args:
-        nll_map: (windows, time cells, mel cells) NLL, in nats per dimension of the whole window.
-        window: how the windows lie in the clip.
-        frames: frames of the clip.
-        bands: Mel bands.
-
-    Returns:
-        (frames, bands) NLL of each place, in nats per dimension of that place; NaN where no window
-        reaches.
-    """
-    count, rows, columns = nll_map.shape
-    local = nll_map * (rows * columns)
-    local = local.repeat(window.frames // rows, axis=1).repeat(bands // columns, axis=2)
-    total = np.zeros((frames, bands), np.float64)
-    cover = np.zeros((frames, 1))
-    for i in range(count):
-        place = slice(i * window.hop, i * window.hop + window.frames)
-        total[place] += local[i]
-        cover[place] += 1
-    return np.where(cover > 0, total / np.maximum(cover, 1), np.nan).astype(np.float32)
-
-
-def save_map(result: ClipScore, bundle: Bundle, path: Path) -> None:
+def save_map(result: ClipResult, bundle: Bundle, path: Path) -> None:
     """Draw a scored clip as a PNG.
 
     Above, the log-Mel spectrogram in grey with what was unlikely in red; below, the NLL over time
@@ -62,7 +34,7 @@ def save_map(result: ClipScore, bundle: Bundle, path: Path) -> None:
         raise ValueError("the score was made without its maps: score_files(..., maps=True)")
     figure = require("matplotlib.figure", "plot").Figure(figsize=(10, 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    local = clip_map(result.nll_map, bundle.manifest.window, *result.logmel.shape)
+    local = bundle.view.spread(result.nll_map, len(result.logmel))
     seconds = _frame_seconds(bundle)
     extent = (0, len(local) * seconds, 0, local.shape[1])
     dark, light = np.percentile(result.logmel, (1, 99.5))
@@ -99,7 +71,7 @@ def _frame_seconds(bundle: Bundle) -> float:
     return spec.hop / spec.rate_hz if spec else 1.0
 
 
-def _scale(excess: Array) -> float:
+def _scale(excess: Frames) -> float:
     """The excess that is drawn at full strength: the largest, but for a few outlying cells."""
     return max(float(np.nanpercentile(excess, 99.8)), 1e-3)
 

@@ -18,16 +18,16 @@ import torch
 
 from edgeflow.dataset import Dataset, Machine
 from edgeflow.features import cache_root
-from edgeflow.flows import Flow
 from edgeflow.losses import LossSpec
+from edgeflow.models import Flow
 from edgeflow.training import loop
 from edgeflow.training.checkpoint import CHECKPOINT, checkpoint_epoch
-from edgeflow.training.config import FlowSettings, Schedule, TrainConfig, preset
 from edgeflow.training.corpus import Corpus, Split, load_corpus, split_clips
+from edgeflow.training.recipe import FlowSettings, Recipe, Schedule, preset
 from edgeflow.training.run import TrainedRun, train_run
 from edgeflow_runtime.errors import ConfigError, DataError, TrainingError
-from edgeflow_runtime.manifest import Monitor
-from edgeflow_runtime.windows import WindowSpec
+from edgeflow_runtime.manifest import MachineId
+from edgeflow_runtime.views import WindowSpec
 
 CPU = torch.device("cpu")
 
@@ -38,13 +38,13 @@ def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "SAVE_INTERVAL_S", 0.0)
 
 
-def with_epochs(config: TrainConfig, epochs: int) -> TrainConfig:
+def with_epochs(config: Recipe, epochs: int) -> Recipe:
     schedule = dataclasses.replace(config.settings.schedule, epochs=epochs)
     settings = dataclasses.replace(config.settings, schedule=schedule)
     return dataclasses.replace(config, settings=settings)
 
 
-def with_loss(config: TrainConfig, kind: str, **more: float) -> TrainConfig:
+def with_loss(config: Recipe, kind: str, **more: float) -> Recipe:
     return dataclasses.replace(config, loss=LossSpec(kind, **more))
 
 
@@ -73,7 +73,7 @@ def test_training_lowers_the_nll(run_folder: Path):
 
 @pytest.mark.parametrize("kind", ["nll", "eq5"])
 def test_interrupted_and_resumed_equals_unbroken(
-    config: TrainConfig, tmp_path: Path, kind: str, every_epoch: None, monkeypatch
+    config: Recipe, tmp_path: Path, kind: str, every_epoch: None, monkeypatch
 ):
     config = with_loss(config, kind)
     train_run(config, tmp_path / "unbroken", CPU)
@@ -93,7 +93,7 @@ def test_interrupted_and_resumed_equals_unbroken(
     assert_same_run(tmp_path / "unbroken", tmp_path / "broken")
 
 
-def test_killed_and_resumed_equals_unbroken(config: TrainConfig, tmp_path: Path):
+def test_killed_and_resumed_equals_unbroken(config: Recipe, tmp_path: Path):
     config = with_epochs(with_loss(config, "eq4"), 12)
     train_run(config, tmp_path / "unbroken", CPU)
     code = (
@@ -102,7 +102,7 @@ def test_killed_and_resumed_equals_unbroken(config: TrainConfig, tmp_path: Path)
         "loop.SAVE_INTERVAL_S = 0.0\n"
         "whole = loop.mean_nll\n"
         "loop.mean_nll = lambda *a: (time.sleep(0.2), whole(*a))[1]\n"
-        "config = TrainConfig.from_dict(json.loads(sys.argv[1]))\n"
+        "config = Recipe.from_dict(json.loads(sys.argv[1]))\n"
         "train_run(config, Path(sys.argv[2]), torch.device('cpu'))\n"
     )
     broken = tmp_path / "broken"
@@ -118,7 +118,7 @@ def test_killed_and_resumed_equals_unbroken(config: TrainConfig, tmp_path: Path)
     assert_same_run(tmp_path / "unbroken", broken)
 
 
-def test_a_finished_run_is_left_alone_and_another_is_refused(config: TrainConfig, run_folder: Path):
+def test_a_finished_run_is_left_alone_and_another_is_refused(config: Recipe, run_folder: Path):
     before = (run_folder / CHECKPOINT).stat().st_mtime_ns
     assert not train_run(config, run_folder, CPU)
     assert (run_folder / CHECKPOINT).stat().st_mtime_ns == before
@@ -127,7 +127,7 @@ def test_a_finished_run_is_left_alone_and_another_is_refused(config: TrainConfig
 
 
 def test_an_unfinished_and_a_damaged_run_are_named(
-    config: TrainConfig, run_folder: Path, tmp_path: Path
+    config: Recipe, run_folder: Path, tmp_path: Path
 ):
     copy = tmp_path / "copy"
     shutil.copytree(run_folder, copy)
@@ -151,7 +151,7 @@ def test_an_unfinished_and_a_damaged_run_are_named(
 
 
 def test_a_loss_that_is_not_finite_names_epoch_and_batch_and_keeps_the_checkpoint(
-    config: TrainConfig, tmp_path: Path, every_epoch: None, monkeypatch
+    config: Recipe, tmp_path: Path, every_epoch: None, monkeypatch
 ):
     steps = 0
     step = loop._step
@@ -168,7 +168,7 @@ def test_a_loss_that_is_not_finite_names_epoch_and_batch_and_keeps_the_checkpoin
 
 
 def test_a_flow_broken_by_the_last_step_is_not_kept(
-    config: TrainConfig, tmp_path: Path, every_epoch: None, monkeypatch: pytest.MonkeyPatch
+    config: Recipe, tmp_path: Path, every_epoch: None, monkeypatch: pytest.MonkeyPatch
 ):
     step, steps = loop._step, 0
 
@@ -187,7 +187,7 @@ def test_a_flow_broken_by_the_last_step_is_not_kept(
 
 
 def test_going_on_with_other_clips_is_refused(
-    config: TrainConfig, sounds: Path, tmp_path: Path, every_epoch: None, monkeypatch
+    config: Recipe, sounds: Path, tmp_path: Path, every_epoch: None, monkeypatch
 ):
     data = tmp_path / "data"
     shutil.copytree(sounds, data)
@@ -207,7 +207,7 @@ def test_going_on_with_other_clips_is_refused(
         train_run(config, tmp_path / "run", CPU)
 
 
-def test_a_damaged_pretrained_flow_is_made_anew(config: TrainConfig, tmp_path: Path):
+def test_a_damaged_pretrained_flow_is_made_anew(config: Recipe, tmp_path: Path):
     config = dataclasses.replace(with_loss(config, "eq5"), seed=12)
     before = set(cache_root().glob("pretrained/*"))
     train_run(config, tmp_path / "a", CPU)
@@ -223,13 +223,13 @@ def test_a_damaged_pretrained_flow_is_made_anew(config: TrainConfig, tmp_path: P
     assert_same_run(tmp_path / "a", tmp_path / "c")
 
 
-def test_one_pretraining_serves_every_machine_and_loss(config: TrainConfig, tmp_path: Path):
+def test_one_pretraining_serves_every_machine_and_loss(config: Recipe, tmp_path: Path):
     config = dataclasses.replace(with_loss(config, "eq5"), seed=11)
     before = set(cache_root().glob("pretrained/*"))
     train_run(config, tmp_path / "a", CPU)
     (made,) = set(cache_root().glob("pretrained/*")) - before
     times = {path: path.stat().st_mtime_ns for path in made.iterdir()}
-    other = dataclasses.replace(with_loss(config, "eq4"), monitor=Monitor("fan", "02"))
+    other = dataclasses.replace(with_loss(config, "eq4"), machine=MachineId("fan", "02"))
     train_run(other, tmp_path / "b", CPU)
     assert {path: path.stat().st_mtime_ns for path in made.iterdir()} == times
     ceilings = [TrainedRun.load(tmp_path / name).record.ceiling for name in "ab"]
@@ -238,26 +238,26 @@ def test_one_pretraining_serves_every_machine_and_loss(config: TrainConfig, tmp_
         assert 0 <= row["outliers_passing_share"] <= 1
 
 
-def test_a_ceiling_can_be_given(config: TrainConfig, tmp_path: Path):
+def test_a_ceiling_can_be_given(config: Recipe, tmp_path: Path):
     train_run(with_loss(config, "eq4", ceiling=-50.0), tmp_path, CPU)
     assert TrainedRun.load(tmp_path).record.ceiling == -50.0
     assert {row["outliers_passing"] for row in rows_of(tmp_path)} == {0}
 
 
-def test_target_nll_stays_bounded_against_outliers(config: TrainConfig, tmp_path: Path):
+def test_target_nll_stays_bounded_against_outliers(config: Recipe, tmp_path: Path):
     train_run(with_epochs(with_loss(config, "eq5"), 30), tmp_path, CPU)
     rows = rows_of(tmp_path)
     assert max(row["target_nll"] for row in rows) < rows[0]["target_nll"] + 0.5
     assert rows[-1]["target_nll"] < rows[-1]["outlier_nll"]
 
 
-def test_a_glow_trains_too(config: TrainConfig, glow_settings: FlowSettings, tmp_path: Path):
+def test_a_glow_trains_too(config: Recipe, glow_settings: FlowSettings, tmp_path: Path):
     train_run(dataclasses.replace(config, settings=glow_settings), tmp_path, CPU)
     rows = rows_of(tmp_path)
     assert rows[-1]["target_nll"] < rows[0]["target_nll"]
 
 
-def test_a_machine_alone_has_no_outliers(config: TrainConfig, sounds: Path, tmp_path: Path):
+def test_a_machine_alone_has_no_outliers(config: Recipe, sounds: Path, tmp_path: Path):
     for split in ("train", "test"):
         shutil.copytree(sounds / "fan" / split, tmp_path / "data" / "fan" / split)
         for path in (tmp_path / "data" / "fan" / split).glob("*_id_02_*"):
@@ -268,15 +268,13 @@ def test_a_machine_alone_has_no_outliers(config: TrainConfig, sounds: Path, tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_a_machine_without_training_clips_is_named(
-    config: TrainConfig, sounds: Path, tmp_path: Path
-):
+def test_a_machine_without_training_clips_is_named(config: Recipe, sounds: Path, tmp_path: Path):
     shutil.copytree(sounds / "fan" / "test", tmp_path / "data" / "fan" / "test")
     with pytest.raises(DataError, match=r"fan_id_00 has 0 training clip\(s\); at least 3"):
         train_run(dataclasses.replace(config, data=str(tmp_path / "data")), tmp_path / "r", CPU)
 
 
-def test_heldout_clips_are_never_learned_from(config: TrainConfig, run_folder: Path):
+def test_heldout_clips_are_never_learned_from(config: Recipe, run_folder: Path):
     record = TrainedRun.load(run_folder).record
     assert len(record.heldout) == 2
     assert not set(record.heldout) & set(record.learn)
@@ -287,7 +285,7 @@ def test_heldout_clips_are_never_learned_from(config: TrainConfig, run_folder: P
 
 def tiny_corpus(features: np.ndarray, window: WindowSpec) -> Corpus:
     path = Path("clip")
-    split = Split(Machine(Monitor("fan", "00"), [path]), [path], [])
+    split = Split(Machine(MachineId("fan", "00"), [path]), [path], [])
     return Corpus([split], {path: features}, window, CPU, seed=0)
 
 
@@ -309,7 +307,7 @@ def test_a_band_that_never_varies_is_noise_in_training_and_zero_when_scoring():
     assert abs(((features - corpus.mean) / corpus.scale)[:, 2]).max() < 1e-3
 
 
-def test_batches_depend_on_seed_and_epoch_alone(config: TrainConfig):
+def test_batches_depend_on_seed_and_epoch_alone(config: Recipe):
     corpus = load_corpus(Dataset.scan(config.data), config, CPU)
     task = loop.Task(
         Path(), "", config.settings.schedule, config.loss, None,

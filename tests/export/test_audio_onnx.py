@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeflow.flows import GlowSpec, MAFSpec, build
+from edgeflow.models import GlowSpec, MAFSpec, build
 from edgeflow_export.audio_onnx import DECODED, audio_onnx
 from edgeflow_export.audio_parity import (
     MAX_AUDIO_DIFFERENCE,
@@ -24,12 +24,11 @@ from edgeflow_export.audio_parity import (
 from edgeflow_export.onnx_from_flow import onnx_from_flow
 from edgeflow_export.operators import ACCEPTED
 from edgeflow_runtime.audio import read_sound
-from edgeflow_runtime.backend import OnnxRuntimeBackend
+from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.errors import BackendError, ExportError, OperatorError, ParityError
 from edgeflow_runtime.logmel import LogMel, LogMelSpec
 from edgeflow_runtime.manifest import AudioGraph
-from edgeflow_runtime.pcm import encode
-from edgeflow_runtime.windows import WindowSpec
+from edgeflow_runtime.views import WindowSpec, encode
 
 SPECS = {
     "glow": (GlowSpec(frames=16, blocks=2, steps=2, hidden=8), WindowSpec(frames=16, hop=8)),

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from edgeflow.flows import GlowSpec, MAFSpec, build
+from edgeflow.models import GlowSpec, MAFSpec, build
+from edgeflow_export.activation_ranges import calibrate
 from edgeflow_export.audio_onnx import audio_onnx
-from edgeflow_export.calibration import calibrate
 from edgeflow_export.conditioners import conditioner_count
 from edgeflow_export.onnx_from_flow import model_from_flow
 from edgeflow_export.typed_onnx import typed_onnx
-from edgeflow_runtime.engines.build import AHEAD_OF_TIME, BUCKETS
-from edgeflow_runtime.engines.compiler import Order, compile_engine
-from edgeflow_runtime.engines.library import is_installed
+from edgeflow_runtime.backends.names import BUCKETS
+from edgeflow_runtime.backends.tensorrt.build import AHEAD_OF_TIME
+from edgeflow_runtime.backends.tensorrt.engine_from_onnx import Order, compile_engine
+from edgeflow_runtime.backends.tensorrt.tensorrt_module import is_installed
 from edgeflow_runtime.logmel import LogMel, LogMelSpec
-from edgeflow_runtime.windows import WindowSpec
+from edgeflow_runtime.views import WindowSpec
 
 pytestmark = pytest.mark.skipif(
     not is_installed("tensorrt-rtx"),

@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from edgeflow_runtime.backends.tensorrt.proof import prove
 from onnx import TensorProto, helper
 
-from edgeflow.flows import Flow, GlowSpec, MAFSpec, build
-from edgeflow.training.config import FlowSettings, TrainConfig
+from edgeflow.models import Flow, GlowSpec, MAFSpec, build
+from edgeflow.training.recipe import FlowSettings, Recipe
 from edgeflow.training.run import TrainedRun, train_run
 from edgeflow_export.bundle_from_run import ExportOptions, bundle_from_run
 from edgeflow_export.onnx_from_flow import onnx_from_flow
@@ -21,9 +22,8 @@ from edgeflow_export.parity import check_parity
 from edgeflow_export.precision import nll_tolerance
 from edgeflow_export.threshold import threshold_from_scores
 from edgeflow_runtime import Scorer
-from edgeflow_runtime.backend import OnnxRuntimeBackend
+from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.bundle import Bundle
-from edgeflow_runtime.engines.proof import prove
 from edgeflow_runtime.errors import ExportError, OperatorError, ParityError, ProofError
 from edgeflow_runtime.golden import replay
 
@@ -140,7 +140,7 @@ def test_a_run_becomes_a_bundle_that_verifies(bundle_path: Path, run_folder: Pat
     scorer = Scorer.load(bundle_path)
     assert replay(scorer.bundle, scorer.backend).passed
     manifest, record = scorer.bundle.manifest, TrainedRun.load(run_folder).record
-    assert manifest.window == record.config.settings.window
+    assert manifest.view == record.config.settings.view
     assert manifest.threshold.heldout_clips == len(record.heldout)
     assert manifest.training.target_clips == len(record.learn)
     assert manifest.precision == "fp32"
@@ -160,7 +160,7 @@ def test_a_data_set_that_moved_is_named(run_folder: Path, tmp_path: Path):
 
 
 def test_log_mel_arrays_train_export_and_score_like_sounds(
-    sounds: Path, config: TrainConfig, maf_settings: FlowSettings, bundle_path: Path, tmp_path: Path
+    sounds: Path, config: Recipe, maf_settings: FlowSettings, bundle_path: Path, tmp_path: Path
 ):
     from edgeflow.features import FeatureStore
 
@@ -185,7 +185,7 @@ def test_log_mel_arrays_train_export_and_score_like_sounds(
 @pytest.fixture(scope="module", params=["maf", "glow"])
 def precise(
     request: pytest.FixtureRequest,
-    config: TrainConfig,
+    config: Recipe,
     run_folder: Path,
     glow_settings: FlowSettings,
     tmp_path_factory: pytest.TempPathFactory,
@@ -302,11 +302,11 @@ def test_auto_goes_back_to_float32_where_nothing_else_will_do(
     said: list[str] = []
     path = tmp_path / "fan.edgeflow"
     result = bundle_from_run(precise, path, ExportOptions(precision="auto"), say=said.append)
-    assert (result.precision, result.wider, result.gate) == ("fp32", {}, None)
+    assert (result.precision, result.overrides, result.gate) == ("fp32", {}, None)
     assert any("ranks correlate" in line for line in said)
 
 
-def test_a_monitor_of_arrays_has_no_graph_from_sound(config: TrainConfig, tmp_path: Path):
+def test_a_monitor_of_arrays_has_no_graph_from_sound(config: Recipe, tmp_path: Path):
     rng = np.random.default_rng(0)
     for machine in ("00", "01"):
         for number in range(6):

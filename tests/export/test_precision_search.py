@@ -10,10 +10,10 @@ import onnx
 import pytest
 import torch
 
-from edgeflow.flows import Flow, GlowSpec, MAFSpec, build
-from edgeflow.flows.glow import Glow
-from edgeflow.flows.maf import MAF
-from edgeflow_export.calibration import calibrate
+from edgeflow.models import Flow, GlowSpec, MAFSpec, build
+from edgeflow.models.glow import Glow
+from edgeflow.models.maf import MAF
+from edgeflow_export.activation_ranges import calibrate
 from edgeflow_export.conditioners import conditioner_count
 from edgeflow_export.gate import ClipWindows, Reference, refusals
 from edgeflow_export.onnx_from_flow import onnx_from_flow
@@ -24,7 +24,7 @@ from edgeflow_export.precision_search import (
     search_precisions,
 )
 from edgeflow_export.typed_onnx import PRECISIONS
-from edgeflow_runtime.backend import OnnxRuntimeBackend
+from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 
 SPECS = {
     "glow": GlowSpec(frames=16, bands=32, blocks=2, steps=2, hidden=16),
@@ -89,7 +89,7 @@ def test_a_flow_that_bears_int8_gets_it_at_once(model: str):
     said: list[str] = []
     _, found = searched(flow_of(model), said)
     assert set(found.precisions) == {"int8"}
-    assert (found.precision, found.wider, found.trials) == ("int8", {}, 1)
+    assert (found.precision, found.overrides, found.trials) == ("int8", {}, 1)
     assert said == ["4 int8: passes the gate"]
 
 
@@ -109,7 +109,7 @@ def test_exactly_what_was_planted_stays_wider(model: str, planted: dict, wider: 
         stretch(flow, number, factor)
     said: list[str] = []
     _, found = searched(flow, said)
-    assert (found.precision, found.wider) == ("int8", wider)
+    assert (found.precision, found.overrides) == ("int8", wider)
     assert found.trials <= 2 + math.ceil(math.log2(2 * 4))
     assert sum("measuring" not in line for line in said) == found.trials
 
@@ -159,7 +159,7 @@ def test_float32_is_the_last_resort():
     found = judged("maf", model, lambda typed: typed == model)
     assert found.precisions == ("fp32",) * conditioner_count(model)
     assert (found.model == model, found.gate) == (True, None)
-    assert (found.precision, found.wider) == ("fp32", {})
+    assert (found.precision, found.overrides) == ("fp32", {})
     assert found.trials <= 2 + math.ceil(math.log2(2 * 4))
 
 
@@ -168,7 +168,7 @@ def test_float16_for_all_if_no_int8_is_borne():
     found = judged("maf", model, lambda typed: "int8" not in kinds(typed))
     assert set(found.precisions) == {"fp16"}
     assert kinds(found.model) == list(found.precisions)
-    assert (found.precision, found.wider) == ("fp16", {})
+    assert (found.precision, found.overrides) == ("fp16", {})
 
 
 @pytest.mark.parametrize("borne", [1, 2, 3])
@@ -177,7 +177,7 @@ def test_as_few_as_possible_are_widened(borne: int):
     found = judged("maf", model, lambda typed: kinds(typed).count("int8") <= borne)
     assert sorted(found.precisions) == ["fp16"] * (4 - borne) + ["int8"] * borne
     assert kinds(found.model) == list(found.precisions)
-    assert set(found.wider.values()) == {"fp16"}
+    assert set(found.overrides.values()) == {"fp16"}
 
 
 def test_widenings_come_in_the_order_of_what_they_save():

@@ -10,13 +10,14 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from edgeflow.flows import Flow, GlowSpec, MAFSpec, build
-from edgeflow_export.calibration import calibrate
+from edgeflow.models import Flow, GlowSpec, MAFSpec, build
+from edgeflow_export.activation_ranges import calibrate
 from edgeflow_export.conditioners import conditioner_count, conditioners_of
 from edgeflow_export.emulation import emulated
 from edgeflow_export.onnx_from_flow import onnx_from_flow
 from edgeflow_export.typed_onnx import INT8_LARGEST, PRECISIONS, output_axis, typed_onnx
-from edgeflow_runtime.backend import OnnxRuntimeBackend, nll_of
+from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from edgeflow_runtime.backends.protocol import nll_of
 from edgeflow_runtime.errors import ExportError, PrecisionError
 
 SPECS = {

@@ -24,7 +24,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
-from edgeflow.training.config import FlowSettings, TrainConfig
+from edgeflow.training.recipe import FlowSettings, Recipe
 from edgeflow_runtime import Scorer
 from edgeflow_runtime.bundle import Bundle
 
@@ -212,7 +212,7 @@ def guest(wheels: Path, tmp_path: Path) -> Iterator[Guest]:
 
 @pytest.fixture
 def bundles(
-    bundle_path: Path, config: TrainConfig, glow_settings: FlowSettings, tmp_path: Path
+    bundle_path: Path, config: Recipe, glow_settings: FlowSettings, tmp_path: Path
 ) -> list[Path]:
     """A MAF and a Glow."""
     import torch

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgeflow_runtime.audio import check_audible, read_sound, sound_info
+from edgeflow_runtime.audio import Intake, check_audible, read_sound, sound_info
 from edgeflow_runtime.errors import AudioError
 
 RATE = 16000
@@ -28,7 +28,7 @@ def tone(seconds: float = 0.5, rate: int = RATE, hz: float = 440.0) -> np.ndarra
 )  # fmt: skip
 def test_formats(tmp_path: Path, name: str, subtype: str, tolerance: float):
     soundfile.write(tmp_path / name, tone(), RATE, subtype=subtype)
-    found = read_sound(tmp_path / name, RATE)
+    found = read_sound(tmp_path / name, Intake(RATE))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, tone(), atol=tolerance + 1e-12)
 
@@ -36,7 +36,7 @@ def test_formats(tmp_path: Path, name: str, subtype: str, tolerance: float):
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
 def test_other_rates_are_resampled(tmp_path: Path, rate: int):
     soundfile.write(tmp_path / "a.wav", tone(rate=rate), rate, subtype="FLOAT")
-    found = read_sound(tmp_path / "a.wav", RATE)
+    found = read_sound(tmp_path / "a.wav", Intake(RATE))
     middle = slice(len(found) // 4, len(found) // 2)
     assert abs(len(found) - RATE // 2) <= 1
     np.testing.assert_allclose(found[middle], tone()[middle], atol=1e-3)
@@ -46,16 +46,18 @@ def test_a_channel_is_chosen_never_mixed(tmp_path: Path):
     both = np.stack([tone(hz=440), tone(hz=1000)], axis=1)
     soundfile.write(tmp_path / "a.wav", both, RATE, subtype="FLOAT")
     with pytest.raises(AudioError, match=r"has 2 channels; .* choose one with --channel 0 to 1"):
-        read_sound(tmp_path / "a.wav", RATE)
+        read_sound(tmp_path / "a.wav", Intake(RATE))
     with pytest.raises(AudioError, match="no channel 2"):
-        read_sound(tmp_path / "a.wav", RATE, channel=2)
-    np.testing.assert_array_equal(read_sound(tmp_path / "a.wav", RATE, channel=1), both[:, 1])
+        read_sound(tmp_path / "a.wav", Intake(RATE, channel=2))
+    np.testing.assert_array_equal(
+        read_sound(tmp_path / "a.wav", Intake(RATE, channel=1)), both[:, 1]
+    )
 
 
 def test_too_low_a_rate_is_refused(tmp_path: Path):
     soundfile.write(tmp_path / "a.wav", tone(rate=8000), 8000)
     with pytest.raises(AudioError, match=r"is at 8000 Hz; .* upper bands would be empty"):
-        read_sound(tmp_path / "a.wav", RATE, min_rate_hz=16000)
+        read_sound(tmp_path / "a.wav", Intake(RATE, min_rate_hz=16000))
 
 
 def test_missing_empty_folder_and_text(tmp_path: Path):
@@ -68,7 +70,7 @@ def test_missing_empty_folder_and_text(tmp_path: Path):
         (".", "is not a file"),
     ]:
         with pytest.raises(AudioError, match=message):
-            read_sound(tmp_path / name, RATE)
+            read_sound(tmp_path / name, Intake(RATE))
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac"])
@@ -79,7 +81,7 @@ def test_truncated(tmp_path: Path, name: str, share: float):
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: int(share * len(content))])
     with pytest.raises(AudioError, match=r"truncated|damaged|not a sound file"):
-        read_sound(tmp_path / name, RATE)
+        read_sound(tmp_path / name, Intake(RATE))
 
 
 @pytest.mark.parametrize("length", [b"\xff\xff\xff\xff", b"\x00\x00\x00\x80"])
@@ -88,7 +90,7 @@ def test_open_lengths_are_read_to_the_end(tmp_path: Path, length: bytes):
     content = bytearray((tmp_path / "a.wav").read_bytes())
     content[4:8] = content[40:44] = length
     (tmp_path / "a.wav").write_bytes(content)
-    assert len(read_sound(tmp_path / "a.wav", RATE)) == RATE // 2
+    assert len(read_sound(tmp_path / "a.wav", Intake(RATE))) == RATE // 2
 
 
 def test_a_recorder_that_was_cut_off_is_named(tmp_path: Path):
@@ -97,7 +99,7 @@ def test_a_recorder_that_was_cut_off_is_named(tmp_path: Path):
     content[40:44] = bytes(4)
     (tmp_path / "a.wav").write_bytes(content)
     with pytest.raises(AudioError, match="says it holds no samples, yet 16000 bytes follow"):
-        read_sound(tmp_path / "a.wav", RATE)
+        read_sound(tmp_path / "a.wav", Intake(RATE))
 
 
 def test_a_flac_that_does_not_know_its_length_says_so(tmp_path: Path):
@@ -107,19 +109,19 @@ def test_a_flac_that_does_not_know_its_length_says_so(tmp_path: Path):
     content[22:26] = b"\0\0\0\0"
     (tmp_path / "a.flac").write_bytes(content)
     with pytest.raises(AudioError, match="does not say how long it is"):
-        read_sound(tmp_path / "a.flac", RATE)
+        read_sound(tmp_path / "a.flac", Intake(RATE))
 
 
 def test_samples_far_beyond_full_scale_are_refused(tmp_path: Path):
     soundfile.write(tmp_path / "a.wav", tone() * 1e22, RATE, subtype="FLOAT")
     with pytest.raises(AudioError, match=r"up to 5\.0e\+21, where full scale is 1"):
-        read_sound(tmp_path / "a.wav", RATE)
+        read_sound(tmp_path / "a.wav", Intake(RATE))
 
 
 def test_fast_recordings_are_heard_as_the_slowest_trained_on(tmp_path: Path):
     both = tone(rate=RATE, hz=440) + tone(rate=RATE, hz=6000)
     soundfile.write(tmp_path / "a.wav", both, RATE, subtype="FLOAT")
-    heard = read_sound(tmp_path / "a.wav", RATE, min_rate_hz=8000)
+    heard = read_sound(tmp_path / "a.wav", Intake(RATE, min_rate_hz=8000))
     np.testing.assert_allclose(heard[2000:6000], tone()[2000:6000], atol=2e-3)
 
 
@@ -128,7 +130,7 @@ def test_nan_is_named_with_its_place(tmp_path: Path):
     sound[7] = np.nan
     soundfile.write(tmp_path / "a.wav", sound, RATE, subtype="FLOAT")
     with pytest.raises(AudioError, match=r"1 sample\(s\) that are NaN or infinite, the first at 7"):
-        read_sound(tmp_path / "a.wav", RATE)
+        read_sound(tmp_path / "a.wav", Intake(RATE))
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_a_bundle_holds_what_the_design_says(bundle_path: Path):
         ]
         assert all(info.compress_type == zipfile.ZIP_STORED for info in archive.infolist())
     bundle = Bundle.load(bundle_path)
-    assert bundle.manifest.monitor.name == "fan_id_00"
+    assert bundle.manifest.machine.name == "fan_id_00"
     assert bundle.frontend["filterbank"].shape == (128, 513)
     assert len(bundle.golden["samples"]) == 2 * 16000
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from edgeflow_runtime.board.facts import Board, Microphone
 from edgeflow_runtime.board.installed import version_tuple
 from edgeflow_runtime.board.interpreter import BASE_PACKAGES, PythonFacts
-from edgeflow_runtime.config import StrictConfig
+from edgeflow_runtime.documents import Document
 
 OLDEST_PYTHON = (3, 10)
 OLDEST_L4T = (36, 4)
@@ -36,7 +36,7 @@ SWAP = (
 
 
 @dataclass(frozen=True)
-class Finding(StrictConfig):
+class Finding(Document):
     """One thing that was looked at."""
 
     level: str

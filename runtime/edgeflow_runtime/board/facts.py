@@ -21,7 +21,7 @@ from edgeflow_runtime.board.installed import (
     read_tensorrt,
 )
 from edgeflow_runtime.board.rooted import RootedFiles
-from edgeflow_runtime.config import StrictConfig
+from edgeflow_runtime.documents import Document
 
 FAMILIES = {
     "tegra264": "thor",
@@ -38,7 +38,7 @@ ELF_MACHINES = {0x03: "i686", 0x28: "armv7l", 0x3E: "x86_64", 0xB7: "aarch64", 0
 
 
 @dataclass(frozen=True)
-class PowerMode(StrictConfig):
+class PowerMode(Document):
     """One of nvpmodel's power modes."""
 
     id: int
@@ -49,7 +49,7 @@ class PowerMode(StrictConfig):
 
 
 @dataclass(frozen=True)
-class Power(StrictConfig):
+class Power(Document):
     """How fast the board is allowed to run."""
 
     mode: PowerMode | None
@@ -72,7 +72,7 @@ class Power(StrictConfig):
 
 
 @dataclass(frozen=True)
-class Memory(StrictConfig):
+class Memory(Document):
     """Main memory, which a Jetson's GPU shares, in bytes; None where not known."""
 
     total_bytes: int | None
@@ -86,7 +86,7 @@ class Memory(StrictConfig):
 
 
 @dataclass(frozen=True)
-class Microphone(StrictConfig):
+class Microphone(Document):
     """A device that ALSA can capture from."""
 
     card: str
@@ -113,7 +113,7 @@ class Microphone(StrictConfig):
 
 
 @dataclass(frozen=True)
-class AudioGroup(StrictConfig):
+class AudioGroup(Document):
     """The group of those who may record."""
 
     gid: int
@@ -124,7 +124,7 @@ class AudioGroup(StrictConfig):
 
 
 @dataclass(frozen=True)
-class Board(StrictConfig):
+class Board(Document):
     """Facts about a machine; None, or empty, where they are not to be had."""
 
     root: str

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgeflow_runtime.board.rooted import RootedFiles
-from edgeflow_runtime.config import StrictConfig
+from edgeflow_runtime.documents import Document
 
 JETPACKS = {
     "39.2.1": "7.2.1",
@@ -36,7 +36,7 @@ JETPACKS = {
 
 
 @dataclass(frozen=True)
-class Binding(StrictConfig):
+class Binding(Document):
     """TensorRT's Python binding as a package of the system."""
 
     python: str

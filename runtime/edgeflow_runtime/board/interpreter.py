@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 
-from edgeflow_runtime.config import StrictConfig
+from edgeflow_runtime.documents import Document
 
 BASE_PACKAGES = ("numpy", "scipy", "onnxruntime", "soundfile", "soxr", "safetensors")
 """What scoring on the CPU needs."""
@@ -25,7 +25,7 @@ OTHER_NAMES = {
 
 
 @dataclass(frozen=True)
-class PythonFacts(StrictConfig):
+class PythonFacts(Document):
     """Facts about the Python that runs edgeflow."""
 
     version: str

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeflow_runtime.options import ENGINES
+from edgeflow_runtime.backends.names import AUDIO, ENGINES, FLOW
 from edgeflow_runtime.progress import BuildProgress
 
 if TYPE_CHECKING:
+    from edgeflow_runtime.backends.tensorrt.build import Built
     from edgeflow_runtime.board.diagnosis import Finding
-    from edgeflow_runtime.engines.build import Built
-    from edgeflow_runtime.stages import Stage
 
-EXIT_OK, EXIT_MISSING, EXIT_DIFFERENT = 0, 1, 2
+EXIT_OK, EXIT_MISSING = 0, 1
 
-COLOURS = {"ok": "green", "note": "yellow", "missing": "red", "differs": "red"}
+COLOURS = {"ok": "green", "note": "yellow", "missing": "red"}
 
 
 @click.command()
@@ -45,11 +44,13 @@ def build(
     golden recording on this board's GPU within the bundle's tolerance; until then the one before
     stays. Without a GPU, tensorrt-rtx compiles the graph for others: a check, no engine to run.
     """
-    from edgeflow_runtime.engines.build import BuildOrder, build_engine
+    from edgeflow_runtime.backends.tensorrt.build import build_engine
+    from edgeflow_runtime.backends.tensorrt.engine_record import BuildOrder
 
-    order = BuildOrder("audio" if audio_in else "flow", backend, buckets, workspace * 2**20)
+    graph = AUDIO if audio_in else FLOW
+    order = BuildOrder(str(bundle), graph, backend, buckets, workspace * 2**20)
     with BuildProgress() as progress:
-        built = build_engine(bundle, order, progress.show)
+        built = build_engine(order, progress.show)
     for name, text in _engine_rows(built).items():
         click.echo(f"{name:<12}{text}")
 
@@ -86,63 +87,39 @@ def _engine_rows(built: Built) -> dict[str, str]:
 @click.option("--json", "as_json", is_flag=True, help="All of it as JSON.")
 @click.pass_context
 def doctor(context: click.Context, bundle: Path | None, root: Path, as_json: bool) -> None:
-    """Say what this board is, what it lacks, and what mends that.
+    """Say what this board is, what it lacks, and what mends that; it looks, and changes nothing.
 
-    With BUNDLE, its golden recording is also replayed on each backend that is here, stage by stage,
-    and the first stage that differs is named; a missing engine is built first. The exit status is 0
-    if all is well, 1 if something is missing, 2 if a stage differs or BUNDLE cannot be read.
+    With BUNDLE, also whether its engines were built here. The exit status is 0 if all is well, 1 if
+    something is missing, 2 if BUNDLE cannot be read.
     """
     from edgeflow_runtime.board.diagnosis import board_rows, diagnose
+    from edgeflow_runtime.board.engines import diagnose_engines
     from edgeflow_runtime.board.facts import read_board
     from edgeflow_runtime.board.interpreter import read_python
-    from edgeflow_runtime.stages import first_difference
 
     here = root.resolve() == Path("/")
     board, python = read_board(root), read_python() if here else None
     findings = diagnose(board, python)
-    if not as_json:
-        for name, text in board_rows(board, python):
-            click.echo(f"{name:<14}{text}")
-        click.echo()
-        _print_findings(findings)
-        if bundle and not here:
-            click.echo("\nthe replay runs on this machine, not on the one that was read:")
-    stages = _replay(bundle, as_json) if bundle else []
+    if bundle:
+        findings += diagnose_engines(bundle)
     if as_json:
         document = {
             "board": board.to_dict(),
             "python": python.to_dict() if python else None,
             "findings": [finding.to_dict() for finding in findings],
-            "stages": [stage.to_dict() for stage in stages],
         }
         click.echo(json.dumps(document, indent=2))
-    if first_difference(stages):
-        context.exit(EXIT_DIFFERENT)
-    levels = {finding.level for finding in findings} | {stage.level for stage in stages}
-    context.exit(EXIT_MISSING if "missing" in levels else EXIT_OK)
+    else:
+        for name, text in board_rows(board, python):
+            click.echo(f"{name:<14}{text}")
+        click.echo()
+        for finding in findings:
+            _print_finding(finding)
+    context.exit(EXIT_MISSING if any(f.level == "missing" for f in findings) else EXIT_OK)
 
 
-def _print_findings(findings: list[Finding]) -> None:
-    for finding in findings:
-        level = click.style(f"{finding.level:<9}", fg=COLOURS[finding.level])
-        click.echo(f"{level}{finding.subject:<21}{finding.found}")
-        if finding.mend:
-            click.echo(f"         run: {finding.mend}")
-
-
-def _replay(bundle: Path, quiet: bool) -> list[Stage]:
-    """Go through the golden recording's stages, printing each unless JSON is wanted."""
-    from edgeflow_runtime.stages import first_difference, replay_stages
-
-    stages = []
-    with BuildProgress() as progress:
-        for stage in replay_stages(bundle, progress.show):
-            stages.append(stage)
-            if not quiet:
-                progress.clear()
-                level = click.style(f"{stage.level:<9}", fg=COLOURS[stage.level])
-                click.echo(f"{level}{stage.name:<33}{stage.found}")
-    different = first_difference(stages)
-    if different and not quiet:
-        click.echo(f"the first difference is in: {different.name}")
-    return stages
+def _print_finding(finding: Finding) -> None:
+    level = click.style(f"{finding.level:<9}", fg=COLOURS[finding.level])
+    click.echo(f"{level}{finding.subject:<21}{finding.found}")
+    if finding.mend:
+        click.echo(f"         run: {finding.mend}")

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeflow_runtime.options import BACKENDS, FiniteFloat
+from edgeflow_runtime.backends.names import BACKENDS
+from edgeflow_runtime.cli.options import FiniteFloat
 
 if TYPE_CHECKING:
     from edgeflow_runtime.bundle import Bundle
-    from edgeflow_runtime.scoring import ClipScore, Scorer
+    from edgeflow_runtime.scorer import Scorer
+    from edgeflow_runtime.verdicts import ClipResult
 
 EXIT_NORMAL, EXIT_ANOMALY, EXIT_FAULT = 0, 1, 2
 
@@ -77,7 +79,7 @@ def score(
 
     The exit status is 0 if all clips are normal, 1 if one is anomalous, 2 if one is unknown.
     """
-    from edgeflow_runtime.scoring import Scorer
+    from edgeflow_runtime.scorer import Scorer
 
     with Scorer.load(
         bundle,
@@ -106,9 +108,9 @@ def _default_style() -> str:
     return "table" if sys.stdout.isatty() else "json"
 
 
-def _score_files(scorer: Scorer, clips: tuple[str, ...], maps: Path | None) -> Iterator[ClipScore]:
+def _score_files(scorer: Scorer, clips: tuple[str, ...], maps: Path | None) -> Iterator[ClipResult]:
     """Score clips, one by one as they are taken from what this returns."""
-    from edgeflow_runtime.clips import find_clips
+    from edgeflow_runtime.clip_reader import find_clips
 
     paths = find_clips([Path(clip) for clip in clips])
     if maps:
@@ -136,53 +138,34 @@ def _check_pipe(clips: tuple[str, ...], maps: Path | None) -> None:
 
 def _score_pipe(
     scorer: Scorer, every: float | None, rate: int | None, channels: int, encoding: str
-) -> Iterator[ClipScore]:
+) -> Iterator[ClipResult]:
     """Score what comes through standard input, clip by clip, as it comes."""
     from edgeflow_runtime.errors import AudioError
-    from edgeflow_runtime.pcm import PcmFormat, read_clips
+    from edgeflow_runtime.pipe import PcmFormat
 
     spec = scorer.bundle.manifest.features.logmel
     if spec is None:
         raise AudioError("this monitor was trained on log-Mel arrays; it cannot listen to a pipe")
     if sys.stdin is None:
         raise AudioError("standard input is closed: there is no pipe to listen to")
-    seconds = _clip_seconds(scorer, every, spec.rate_hz)
+    _check_seconds(scorer, every)
     fmt = PcmFormat(rate or spec.rate_hz, channels, encoding)
-    whole = None
-    for number, (samples, rate_hz) in enumerate(read_clips(sys.stdin.buffer, fmt, seconds)):
-        if number == 0:  # wrong for the first clip is wrong for all of the pipe
-            _check_kind(scorer, samples.shape[1], rate_hz)
-        if whole and len(samples) < whole / (1 if scorer.clip_samples else 2):
-            break  # the last scrap of a stream says little: its score would vary too much
-        whole = whole or len(samples)
-        start = number * whole / rate_hz
-        yield scorer.judge(samples, rate_hz, name=f"-@{start:.1f}s")
+    return scorer.score_pipe(sys.stdin.buffer, fmt, every)
 
 
-def _check_kind(scorer: Scorer, channels: int, rate_hz: int) -> None:
-    from edgeflow_runtime.audio import check_rate, choose_channel
-
-    reader = scorer.reader
-    check_rate("-", rate_hz, reader.min_rate_hz)
-    choose_channel("-", channels, reader.channel, reader.usual_channel)
-
-
-def _clip_seconds(scorer: Scorer, every: float | None, rate_hz: int) -> float:
-    """How long the clips are that a pipe is cut into."""
+def _check_seconds(scorer: Scorer, every: float | None) -> None:
+    """Refuse another length than that of the graph that starts at the samples."""
     from edgeflow_runtime.errors import ConfigError
 
-    if scorer.clip_samples is None:
-        return every or scorer.bundle.manifest.threshold.clip_seconds
-    seconds = scorer.clip_samples / rate_hz
-    if every and round(every * rate_hz) != scorer.clip_samples:
+    seconds, rate_hz = scorer.clip_seconds, scorer.reader.intake.rate_hz
+    if every and seconds and round(every * rate_hz) != round(seconds * rate_hz):
         raise ConfigError(
             f"--every {every:g}: the graph that starts at the samples takes clips of {seconds:g} s:"
             " leave --every out, or --audio-in"
         )
-    return seconds
 
 
-def _draw(results: Iterator[ClipScore], bundle: Bundle, folder: Path) -> Iterator[ClipScore]:
+def _draw(results: Iterator[ClipResult], bundle: Bundle, folder: Path) -> Iterator[ClipResult]:
     """Save the map of each clip that was judged, under a name that is its own."""
     from edgeflow_runtime.picture import save_map
 
@@ -197,7 +180,7 @@ def _draw(results: Iterator[ClipScore], bundle: Bundle, folder: Path) -> Iterato
         yield result
 
 
-def _print_scores(results: Iterable[ClipScore], style: str) -> int:
+def _print_scores(results: Iterable[ClipResult], style: str) -> int:
     """Print each result as it comes; return the exit status."""
     printers = {"json": lambda: _print_json, "csv": _csv_printer, "table": _table_printer}
     write = printers[style]()
@@ -212,16 +195,16 @@ def _print_scores(results: Iterable[ClipScore], style: str) -> int:
     return status
 
 
-def _print_json(result: ClipScore) -> None:
+def _print_json(result: ClipResult) -> None:
     click.echo(json.dumps(result.to_dict(), allow_nan=False))
 
 
-def _csv_printer() -> Callable[[ClipScore], None]:
+def _csv_printer() -> Callable[[ClipResult], None]:
     columns = ("file", "score", "threshold", "verdict", "seconds", "windows", "backend", "device")
     writer = csv.DictWriter(sys.stdout, [*columns, "error"], lineterminator="\n", restval="")
     started = False
 
-    def write(result: ClipScore) -> None:
+    def write(result: ClipResult) -> None:
         nonlocal started
         if not started:
             writer.writeheader()
@@ -232,10 +215,10 @@ def _csv_printer() -> Callable[[ClipScore], None]:
     return write
 
 
-def _table_printer() -> Callable[[ClipScore], None]:
+def _table_printer() -> Callable[[ClipResult], None]:
     started = False
 
-    def write(result: ClipScore) -> None:
+    def write(result: ClipResult) -> None:
         nonlocal started
         if not started:
             click.echo(f"{'verdict':<10}{'score':>9}{'threshold':>11}{'seconds':>9}  clip")

@@ -1,0 +1,141 @@
+"""The masked autoregressive flow with additive blocks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from edgeflow.models.flow import Flow
+from edgeflow.models.folded import (
+    FoldedFlow,
+    constant_share,
+    device_of,
+    frozen,
+    frozen_linear,
+)
+from edgeflow.models.transforms import ActNorm, AdditiveAutoregression
+from edgeflow_runtime.documents import Document
+from edgeflow_runtime.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class MAFSpec(Document):
+    """Size of a :class:`MAF`; the defaults are those of Dohi et al. (ICASSP 2021)."""
+
+    model: str = "maf"
+    """Always ``maf``: it tells the specifications apart in a document."""
+    frames: int = 4
+    """Frames per window, T."""
+    bands: int = 128
+    """Mel bands, M."""
+    blocks: int = 4
+    """MADE blocks."""
+    hidden: int = 512
+    """Hidden units of each block."""
+
+    def __post_init__(self) -> None:
+        if self.model != "maf":
+            raise ConfigError(f"this is a specification of a maf, not of a {self.model!r}")
+        if min(self.frames, self.bands, self.blocks, self.hidden) < 1:
+            raise ConfigError(f"the sizes of a MAF are positive, found {self}")
+
+
+class MAF(Flow):
+    """Additive MADE blocks, each followed by an ActNorm; every other one in reverse order.
+
+    References:
+        Papamakarios et al., "Masked Autoregressive Flow for Density Estimation", NeurIPS 2017.
+
+    Example:
+        >>> flow = MAF(MAFSpec(frames=2, bands=4, blocks=2, hidden=16))
+        >>> z, log_det = flow(torch.randn(3, 2, 4))
+        >>> z.shape, log_det.shape
+        (torch.Size([3, 8]), torch.Size([3]))
+    """
+
+    def __init__(self, spec: MAFSpec) -> None:
+        super().__init__(spec.frames, spec.bands)
+        self.blocks = nn.ModuleList(
+            AdditiveAutoregression(self.dims, spec.hidden, reverse=bool(k % 2))
+            for k in range(spec.blocks)
+        )
+        self.norms = nn.ModuleList(ActNorm(self.dims, 0) for _ in range(spec.blocks))
+
+    def pairs(self) -> list[tuple[AdditiveAutoregression, ActNorm]]:
+        """Each block with the ActNorm after it."""
+        return cast(
+            "list[tuple[AdditiveAutoregression, ActNorm]]",
+            list(zip(self.blocks, self.norms, strict=True)),
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Flow`."""
+        z, log_det = x.flatten(1), x.new_zeros(())
+        for block, norm in self.pairs():
+            z = block(z)[0]
+            z, change = norm(z)
+            log_det = log_det + change
+        return z, log_det.expand(len(x))
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """See :class:`Flow`. Sequential: costs D passes a block."""
+        for block, norm in reversed(self.pairs()):
+            z = block.inverse(norm.inverse(z))
+        return z.view(-1, self.frames, self.bands)
+
+    def energy_map(self, z: Tensor) -> Tensor:
+        """See :class:`Flow`; one cell per dimension, (N, T, M)."""
+        return 0.5 * z.square().view(-1, self.frames, self.bands)
+
+    def initialize(self, x: Tensor) -> None:
+        """See :class:`Flow`."""
+        z = x.flatten(1)
+        for block, norm in self.pairs():
+            z = norm.initialize(block.initialize(z))
+
+    @torch.no_grad()
+    def fold(self) -> FoldedMAF:
+        """See :class:`Flow`; all ActNorms go into the weights of the blocks."""
+        return FoldedMAF(self)
+
+
+class FoldedMAF(FoldedFlow):
+    r"""A MAF whose ActNorms have gone into its blocks.
+
+    Let a latent be :math:`y = (u + B) \odot S`. Following ``u`` instead of ``y``, each block only
+    subtracts, and B and S gather in constants that are applied once, at the end.
+    """
+
+    def __init__(self, flow: MAF) -> None:
+        super().__init__()
+        self.shape = (flow.frames, flow.bands)
+        self.conditioners = nn.ModuleList()
+        scale = torch.ones(flow.dims, dtype=torch.float64, device=device_of(flow))
+        shift = torch.zeros_like(scale)
+        log_det = torch.zeros_like(scale).sum()
+        for block, norm in flow.pairs():
+            weight_in = block.hidden.weight.double() * block.in_mask
+            weight_out = block.shift.weight.double() * block.out_mask
+            bias = block.hidden.bias + weight_in @ (scale * shift)
+            hidden = frozen_linear(weight_in * scale, bias)
+            output = frozen_linear(-weight_out / scale[:, None])
+            self.conditioners.append(nn.Sequential(hidden, nn.ReLU(), output))
+            shift = shift + (norm.shift.double() - block.shift.bias) / scale
+            scale = scale * norm.log_scale.double().exp()
+            log_det = log_det + norm.log_scale.double().sum()
+        self.shift = frozen(shift)
+        self.scale = frozen(scale * math.sqrt(0.5 / flow.dims))
+        self.constant = constant_share(log_det, flow.dims, cells=flow.dims)
+        self.requires_grad_(False)
+
+    def nll_map(self, windows: Tensor) -> Tensor:
+        """See :class:`FoldedFlow`; one cell per dimension."""
+        u = windows.flatten(1)  # (N, D)
+        for conditioner in self.conditioners:
+            u = u + conditioner(u)
+        squares = ((u + self.shift) * self.scale).square() + self.constant
+        return squares.view(-1, *self.shape)

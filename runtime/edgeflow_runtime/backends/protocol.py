@@ -1,0 +1,58 @@
+"""The contract of a backend: rows of a graph in, negative log-likelihoods out."""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+import numpy as np
+
+from edgeflow_runtime.arrays import Nll, NllMap, Rows, Windows
+
+
+class Backend(Protocol):
+    """Runs one of a bundle's graphs. Its methods may be called from several threads at once.
+
+    Rows are what that graph takes: windows (N, T, M), or the samples of whole clips. Each row of
+    windows gives one NLL and one map, each clip gives those of all its windows.
+    """
+
+    name: str
+    """For example ``onnxruntime``."""
+    device: str
+    """Where it runs, for example ``cpu``."""
+    batch: int
+    """Rows per call that it runs best."""
+    workers: int
+    """Calls that it runs best at the same time."""
+
+    def nll(self, rows: Rows) -> Nll:
+        """(N, T, M) float32 standardised windows to (N,) NLL in nats per dimension.
+
+        Clips (N, ...) to (N, windows).
+        """
+        ...
+
+    def nll_map(self, rows: Rows) -> NllMap:
+        """(N, T, M) float32 to (N, time cells, mel cells), which sums to ``nll``.
+
+        Clips (N, ...) to (N, windows, time cells, mel cells).
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...
+
+
+def processors() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def nll_of(backend: Backend, windows: Windows) -> Nll:
+    """The NLL (N,) of any number of windows (N, T, M), batch by batch."""
+    starts = range(0, len(windows), backend.batch)
+    parts = [np.ascontiguousarray(windows[i : i + backend.batch]) for i in starts]
+    none: Nll = np.empty(0, np.float32)
+    return np.concatenate([backend.nll(part) for part in parts]) if parts else none

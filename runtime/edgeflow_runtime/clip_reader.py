@@ -1,0 +1,205 @@
+"""From a file, an array or a pipe to a clip: sound at the monitor's rate, and its log-Mel."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeflow_runtime.arrays import Frames, Samples
+from edgeflow_runtime.audio import (
+    SOUND_SUFFIXES,
+    Intake,
+    check_audible,
+    read_sound,
+    take_samples,
+)
+from edgeflow_runtime.errors import AudioError
+from edgeflow_runtime.logmel import LogMel
+from edgeflow_runtime.pipe import PcmFormat, cut_pipe
+
+ARRAY_SUFFIX = ".npy"
+"""Files that hold (frames, bands) float32 log-Mel in place of sound."""
+
+NPY_MAGIC = b"\x93NUMPY"
+"""What such a file begins with."""
+
+HEADER_LOCK = threading.Lock()
+"""NumPy reads a header with Python's parser, which in 3.11 fails when threads take turns in it."""
+
+CLIP_SUFFIXES = (*SOUND_SUFFIXES, ARRAY_SUFFIX)
+"""Files that are clips."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A clip on its way to a verdict."""
+
+    name: str
+    """What it is called."""
+    seconds: float = math.nan
+    """Its length; NaN where an array does not tell."""
+    logmel: Frames | None = None
+    """(frames, bands) dB, unless the graph starts at the samples."""
+    samples: Samples | None = None
+    """(n,) at the monitor's rate; kept where the graph starts there."""
+    error: str | None = None
+    """Why it cannot be judged."""
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """Reads clips the way one monitor listens."""
+
+    bands: int
+    """Mel bands that it expects."""
+    logmel: LogMel | None
+    """How it turns sound into log-Mel; ``None`` if it only takes arrays."""
+    intake: Intake
+    """Its rate and channel."""
+    allow_clipped: bool = False
+    """Whether clipped sounds are read, too: an evaluation must not leave out the loud ones."""
+    whole: int | None = None
+    """Samples that every clip must have, where the graph starts there: none gets a log-Mel then,
+    and what one has beyond, if less than a hop, as resampling may give, is left out."""
+
+    def read(self, path: str | Path) -> Clip:
+        """A clip from a sound file, or from a ``.npy`` file of log-Mel.
+
+        Raises:
+            AudioError: the clip cannot be read or judged.
+        """
+        path = Path(path)
+        is_array = path.suffix.lower() == ARRAY_SUFFIX
+        if is_array and self.whole is None:
+            return Clip(str(path), logmel=read_logmel_array(path, self.bands))
+        self._check_takes_sound(path, is_array)
+        return self._heard(str(path), read_sound(path, self.intake))
+
+    def hear(self, name: str, samples: npt.NDArray[Any], rate_hz: int) -> Clip:
+        """A clip from (n,) or (n, channels) samples; raises as :meth:`read` does."""
+        if self.logmel is None:
+            raise AudioError("this monitor was trained on log-Mel arrays; it hears no sound")
+        return self._heard(name, take_samples(name, samples, rate_hz, self.intake))
+
+    def read_pipe(self, pipe: BinaryIO, fmt: PcmFormat, seconds: float) -> Iterator[Clip]:
+        """Clips of ``seconds`` from a pipe, each as soon as it is there, faults and all.
+
+        What is left at its end is dropped if it is shorter than half a clip (than a whole one,
+        where all must have one length): its score would vary too much.
+
+        Raises:
+            AudioError: what comes is no sound that this monitor takes at all.
+        """
+        whole = 0
+        for number, (samples, rate_hz) in enumerate(cut_pipe(pipe, fmt, seconds)):
+            if number == 0:  # wrong for the first clip is wrong for all of the pipe
+                self.intake.column("-", samples.shape[1], rate_hz)
+            if len(samples) < whole / (1 if self.whole else 2):
+                break
+            whole = whole or len(samples)
+            name = f"-@{number * whole / rate_hz:.1f}s"
+            yield attempt(name, partial(self.hear, name, samples, rate_hz))
+
+    def listen(self, name: str, samples: Samples) -> Frames:
+        """(n,) samples at the monitor's rate to (frames, bands) log-Mel.
+
+        Raises:
+            AudioError: the sound is silent, clipped or too short; ``name`` says which one.
+        """
+        if self.logmel is None:
+            raise AudioError(f"'{name}' is sound, but this monitor takes log-Mel arrays only")
+        check_audible(name, samples, allow_clipped=self.allow_clipped)
+        fewest = self.logmel.spec.frame // 2 + 1
+        if len(samples) < fewest:
+            raise AudioError(f"'{name}' is too short: {len(samples)} of {fewest} samples needed")
+        return self.logmel(samples)
+
+    def _check_takes_sound(self, path: Path, is_array: bool) -> None:
+        if self.logmel is None:
+            raise AudioError(
+                f"'{path}' is sound, but this monitor was trained on log-Mel arrays made "
+                f"elsewhere: give it {ARRAY_SUFFIX} files of (frames, {self.bands}) float32"
+            )
+        if is_array:
+            raise AudioError(
+                f"'{path}' is no sound, but the graph that runs starts at the samples: it takes "
+                "sound"
+            )
+
+    def _heard(self, name: str, samples: Samples) -> Clip:
+        seconds = len(samples) / self.intake.rate_hz
+        if self.whole is None:
+            return Clip(name, seconds, logmel=self.listen(name, samples))
+        return Clip(name, seconds, samples=self._cropped(name, samples, self.whole))
+
+    def _cropped(self, name: str, samples: Samples, whole: int) -> Samples:
+        assert self.logmel is not None
+        if whole < len(samples) < whole + self.logmel.spec.hop:
+            samples = samples[:whole]
+        check_audible(name, samples, allow_clipped=self.allow_clipped)
+        if len(samples) != whole:
+            raise AudioError(
+                f"'{name}' has {len(samples)} samples; the graph that starts at the samples takes "
+                f"clips of {whole}: leave --audio-in out for other lengths"
+            )
+        return samples
+
+
+def attempt(name: str | Path, read: Callable[[], Clip]) -> Clip:
+    """The clip that ``read`` gives, or one that says why there is none; both can be printed."""
+    printable = os.fsencode(name).decode(errors="replace")
+    try:
+        return replace(read(), name=printable)
+    except AudioError as error:
+        return Clip(printable, error=os.fsencode(str(error)).decode(errors="replace"))
+
+
+def read_logmel_array(path: Path, bands: int) -> Frames:
+    """Read (frames, bands) float32 log-Mel from a ``.npy`` file.
+
+    Raises:
+        AudioError: the file is missing, damaged, of another shape or type, or holds a NaN.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(len(NPY_MAGIC)) != NPY_MAGIC:
+                raise AudioError(f"'{path}' is not a NumPy array")
+            file.seek(0)
+            with HEADER_LOCK:
+                array = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"'{path}' is not a whole NumPy array: {reason}") from error
+    if array.ndim != 2 or array.shape[1] != bands or array.dtype != np.float32:
+        raise AudioError(
+            f"'{path}' holds {array.dtype} of shape {array.shape}; "
+            f"expected float32 of shape (frames, {bands})"
+        )
+    if not np.isfinite(array).all():
+        raise AudioError(f"'{path}' holds values that are NaN or infinite")
+    if np.ptp(array) == 0:
+        raise AudioError(f"'{path}' is silent: all its values are equal")
+    return np.ascontiguousarray(array)
+
+
+def find_clips(paths: list[Path]) -> list[Path]:
+    """The clips that ``paths`` name: files as given, folders searched in sorted order."""
+    clips: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            clips.append(path)
+            continue
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in CLIP_SUFFIXES)
+        if not inside:
+            raise AudioError(f"'{path}' holds no clip ({', '.join(CLIP_SUFFIXES)})")
+        clips.extend(inside)
+    return clips

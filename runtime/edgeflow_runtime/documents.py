@@ -1,0 +1,101 @@
+"""Settings as frozen dataclasses that read and write plain documents strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from typing import Any
+
+from edgeflow_runtime.errors import ConfigError
+
+if typing.TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Document:
+    """Base of frozen dataclasses that travel as JSON objects.
+
+    ``from_dict`` refuses unknown keys, missing keys and values of the wrong type, each by name: a
+    document is either understood whole or not used.
+    """
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as a JSON-ready dictionary, in the order of the fields."""
+        return {
+            field.name: _plain(getattr(self, field.name))
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+        }
+
+    @classmethod
+    def from_dict(cls, document: object) -> Self:
+        """Read the settings back from ``document``.
+
+        Raises:
+            ConfigError: ``document`` is no object, or a key is unknown, missing or of another type.
+        """
+        name = cls.__name__
+        if not isinstance(document, dict):
+            raise ConfigError(f"{name}: expected an object, found {type(document).__name__}")
+        hints = typing.get_type_hints(cls)
+        fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        for key in document:
+            if key not in fields:
+                raise ConfigError(f"{name}: unknown key {key!r}")
+        values = {}
+        for key, field in fields.items():
+            if key in document:
+                values[key] = _typed(f"{name}.{key}", document[key], hints[key])
+            elif _is_required(field):
+                raise ConfigError(f"{name}: missing key {key!r}")
+        return cls(**values)
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, Document):
+        return value.to_dict()
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def _typed(where: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
+    """``value`` as ``hint`` says, converting only what JSON cannot tell apart."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _typed_union(where, value, arguments)
+    if isinstance(hint, type) and issubclass(hint, Document):
+        return hint.from_dict(value)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_typed(where, item, arguments[0]) for item in value)
+    if origin is dict and isinstance(value, dict):
+        return {key: _typed(f"{where}.{key}", item, arguments[1]) for key, item in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where}: expected a finite number, found {value!r}")
+    plain = origin or hint
+    if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
+        expected = getattr(plain, "__name__", str(plain))
+        raise ConfigError(f"{where}: expected {expected}, found {value!r}")
+    return value
+
+
+def _typed_union(where: str, value: Any, options: tuple[Any, ...]) -> Any:  # noqa: ANN401
+    if value is None and type(None) in options:
+        return None
+    refusals = []
+    for option in options:
+        if option is not type(None):
+            try:
+                return _typed(where, value, option)
+            except ConfigError as error:
+                refusals.append(error)
+    raise refusals[-1]

@@ -1,0 +1,281 @@
+"""From clips to verdicts, by one bundle: reader, view, runner and judge put together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeflow_runtime.arrays import Array, Frames, Nll, Rows
+from edgeflow_runtime.audio import Intake
+from edgeflow_runtime.backends.names import AUDIO, AUTO, FLOW
+from edgeflow_runtime.backends.protocol import Backend
+from edgeflow_runtime.backends.select import open_backend, warn_in_python
+from edgeflow_runtime.batch_runner import BatchRunner
+from edgeflow_runtime.bundle import Bundle
+from edgeflow_runtime.clip_reader import Clip, ClipReader, attempt
+from edgeflow_runtime.errors import AudioError, ConfigError, ScoreError
+from edgeflow_runtime.pipe import PcmFormat
+from edgeflow_runtime.verdicts import ClipResult, Judge
+from edgeflow_runtime.views import encode
+
+
+class Scorer:
+    """Scores clips with one bundle.
+
+    On the CPU, calls made in a forked child go on; what holds a GPU says there that it is lost.
+
+    Example::
+
+        scorer = Scorer.load("fan_id_00.edgeflow")
+        print(scorer.score("clip.wav").verdict)
+        print(scorer.score(samples, rate=16000).score)
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        *,
+        threshold: float | None = None,
+        channel: int | None = None,
+        allow_clipped: bool = False,
+        audio_in: bool = False,
+    ) -> None:
+        self.bundle = bundle
+        self.view = bundle.view
+        self.runner = BatchRunner(backend)
+        self.judge = Judge(_threshold(bundle, threshold), backend.name, backend.device)
+        self._audio = bundle.audio_graph() if audio_in else None
+        features, logmel = bundle.manifest.features, bundle.logmel
+        rate_hz = logmel.spec.rate_hz if logmel else 0
+        self.reader = ClipReader(
+            features.bands,
+            logmel,
+            Intake(rate_hz, features.min_rate_hz, channel, features.channel),
+            allow_clipped,
+            self._audio.samples if self._audio else None,
+        )
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        threshold: float | None = None,
+        channel: int | None = None,
+        workers: int | None = None,
+        allow_clipped: bool = False,
+        backend: str = AUTO,
+        require_gpu: bool = False,
+        audio_in: bool = False,
+        warn: Callable[[str], None] = warn_in_python,
+    ) -> Scorer:
+        """Read a bundle and get it ready to score.
+
+        Args:
+            path: the bundle.
+            threshold: used in place of the bundle's, in nats per dimension.
+            channel: the channel to listen to where a sound has several, the first is 0; the one
+                that the monitor learned from if not given.
+            workers: threads that run the flow on the CPU; all the processor's if not given.
+            allow_clipped: judge clipped sounds, too, in place of calling them ``unknown``.
+            backend: ``auto``, ``tensorrt``, ``tensorrt-rtx`` or ``onnxruntime``.
+            require_gpu: refuse to score on the CPU.
+            audio_in: run the graph that starts at the samples. Clips must have its length; what
+                one has beyond it, if less than a hop, as resampling may give, is left out.
+            warn: told why ``auto`` passes an engine by; a :class:`RuntimeWarning` if not given.
+
+        Raises:
+            BundleError: the bundle cannot be trusted or read, or lacks the graph.
+            ConfigError: the threshold tells nothing apart.
+            BackendError: no backend as asked for can be opened.
+        """
+        bundle = Bundle.load(path)
+        threshold = _threshold(bundle, threshold)  # before the GPU is taken
+        opened = open_backend(
+            bundle,
+            backend,
+            graph=AUDIO if audio_in else FLOW,
+            require_gpu=require_gpu,
+            workers=workers,
+            warn=warn,
+        )
+        return cls(
+            bundle,
+            opened,
+            threshold=threshold,
+            channel=channel,
+            allow_clipped=allow_clipped,
+            audio_in=audio_in,
+        )
+
+    @property
+    def backend(self) -> Backend:
+        """What runs the graph."""
+        return self.runner.backend
+
+    @property
+    def clip_seconds(self) -> float | None:
+        """The one length that clips must have; ``None`` unless the graph starts at the samples."""
+        whole = self.reader.whole
+        return whole / self.reader.intake.rate_hz if whole else None
+
+    def close(self) -> None:
+        """Stop the threads and let the GPU go, if it has one."""
+        self.runner.close()
+
+    def __enter__(self) -> Scorer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def score(
+        self,
+        sound: str | Path | npt.ArrayLike,
+        rate: int | None = None,
+        *,
+        name: str = "samples",
+    ) -> ClipResult:
+        """Judge one clip.
+
+        Args:
+            sound: a file; or (n,) or (n, channels) samples, floats with full scale 1 or 16-bit
+                integers, with their ``rate``.
+            rate: sample rate in Hz of an array.
+            name: what errors call an array.
+
+        Raises:
+            AudioError: the sound is silent, clipped, too short, not finite or too low in rate.
+            ScoreError: the score is not a finite number.
+        """
+        if isinstance(sound, (str, Path)):
+            return self._score(self.reader.read(sound))
+        if rate is None:
+            raise ConfigError(f"'{name}' is an array of samples: give its rate, in Hz, as well")
+        return self._score(self.reader.hear(name, np.asarray(sound), rate))
+
+    def score_logmel(
+        self, logmel: Frames, *, seconds: float = math.nan, name: str = "log-Mel"
+    ) -> ClipResult:
+        """Judge one clip given as (frames, bands) float32 log-Mel; see :meth:`score`."""
+        if self._audio:
+            raise AudioError(f"'{name}' is log-Mel; the graph that runs starts at the samples")
+        return self._score(Clip(name, seconds, logmel=logmel))
+
+    def score_files(
+        self, paths: Iterable[str | Path], *, maps: bool = False
+    ) -> Iterator[ClipResult]:
+        """Judge many clips, in their order; a clip that cannot be judged is ``unknown``.
+
+        Args:
+            paths: sound files, or ``.npy`` log-Mel.
+            maps: keep each clip's log-Mel and NLL map in the result.
+        """
+        clips = self.runner.map_ahead(partial(self._attempt_file, maps=maps), paths)
+        for clip, nll in self.runner.run_clips(clips, self._rows, maps=maps):
+            yield self.judge(clip, self._of_clip(nll))
+
+    def score_pipe(
+        self, pipe: BinaryIO, fmt: PcmFormat, seconds: float | None = None
+    ) -> Iterator[ClipResult]:
+        """Judge what comes through a pipe, clip by clip, each as soon as it is there.
+
+        Args:
+            pipe: raw PCM, or WAV.
+            fmt: what raw bytes mean.
+            seconds: length of a clip; as long as those that the threshold was set from, if not
+                given, and always that of a graph that starts at the samples.
+
+        Raises:
+            AudioError: the pipe gives no sound, or none that this monitor takes.
+        """
+        usual = self.bundle.manifest.threshold.clip_seconds
+        for clip in self.reader.read_pipe(pipe, fmt, self.clip_seconds or seconds or usual):
+            checked = clip if clip.error else attempt(clip.name, partial(self._checked, clip))
+            nll = None if checked.error else self._of_clip(self.runner.run(self._rows(checked)))
+            yield self.judge(checked, nll)
+
+    def stream(self) -> ScoreStream:
+        """The NLL of windows as sound comes in, for those who form no clips."""
+        return ScoreStream(self)
+
+    def _attempt_file(self, path: str | Path, *, maps: bool) -> Clip:
+        def read() -> Clip:
+            clip = self._checked(self.reader.read(path))
+            if maps and clip.samples is not None:  # maps are drawn over log-Mel
+                return replace(clip, logmel=self.reader.listen(clip.name, clip.samples))
+            return clip
+
+        return attempt(path, read)
+
+    def _checked(self, clip: Clip) -> Clip:
+        """The clip, unless it is too short for the view. Raises :class:`AudioError`."""
+        if clip.samples is None and clip.logmel is not None:
+            self.view.spec.check(clip.name, len(clip.logmel))
+        return clip
+
+    def _score(self, clip: Clip) -> ClipResult:
+        """One clip, straight through. Raises what :meth:`score` does."""
+        nll = self._of_clip(self.runner.run(self._rows(self._checked(clip))))
+        result = self.judge(clip, nll)
+        if result.error:
+            raise ScoreError(result.error)
+        return result
+
+    def _rows(self, clip: Clip) -> Rows:
+        """What a clip sends through the graph: its windows, or itself; nothing if it has neither.
+
+        Returns:
+            (n, T, M), or (1, samples) as the graph takes them.
+        """
+        if self._audio and clip.samples is not None:
+            return encode(clip.samples[None], self._audio.encoding)
+        if self._audio or clip.logmel is None:
+            return np.empty(0)
+        return self.view(clip.logmel)
+
+    def _of_clip(self, nll: Array | None) -> Array | None:
+        """What the graph gave, window by window: one that takes whole clips gives (1, windows)."""
+        return nll[0] if self._audio and nll is not None else nll
+
+
+class ScoreStream:
+    """Takes samples as they come and gives the NLL of the windows that they complete.
+
+    Put together, the NLLs are those of the whole clip; their mean is its score.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        logmel = scorer.reader.logmel
+        if logmel is None or scorer.reader.whole:
+            raise AudioError("only a monitor that makes log-Mel of sound can follow a stream")
+        self._frames, self._windows = logmel.stream(), scorer.view.stream()
+        self._runner = scorer.runner
+
+    def push(self, samples: Array) -> Nll:
+        """Take (n,) float32 samples at the monitor's rate; return the (k,) NLLs, k may be 0."""
+        return self._score(self._frames.push(samples))
+
+    def finish(self) -> Nll:
+        """The last (k,) NLLs; the stream is then spent. Raises :class:`AudioError` if too short."""
+        return self._score(self._frames.finish())
+
+    def _score(self, logmel: Frames) -> Nll:
+        windows = self._windows.push(logmel)
+        return self._runner.run(windows) if len(windows) else np.empty(0, np.float32)
+
+
+def _threshold(bundle: Bundle, given: float | None) -> float:
+    """The threshold in force: the one given, or else the bundle's."""
+    threshold = bundle.manifest.threshold.value if given is None else given
+    if not math.isfinite(threshold):
+        raise ConfigError(f"a threshold of {threshold} tells nothing apart")
+    return threshold

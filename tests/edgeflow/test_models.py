@@ -1,0 +1,155 @@
+"""One contract for every flow: inverse, Jacobian, start, map and fold."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from edgeflow.models import MAF, Flow, FlowSpec, Glow, GlowSpec, MAFSpec, build
+from edgeflow.models.transforms import (
+    ActNorm,
+    AdditiveAutoregression,
+    AdditiveCoupling,
+    InvertibleConv1x1,
+    Squeeze,
+    Transform,
+)
+from edgeflow_runtime.errors import ConfigError
+
+SPECS = [
+    GlowSpec(frames=8, bands=16, blocks=3, steps=2, hidden=8),
+    GlowSpec(frames=4, bands=8, blocks=1, steps=2, hidden=8),
+    MAFSpec(frames=2, bands=8, blocks=3, hidden=24),
+    MAFSpec(frames=4, bands=4, blocks=1, hidden=5),
+]
+
+TRANSFORMS = {
+    "actnorm": (lambda: ActNorm(4, 2), (4, 2, 6)),
+    "conv1x1": (lambda: InvertibleConv1x1(4), (4, 2, 6)),
+    "coupling": (lambda: AdditiveCoupling(4, 6, 8), (4, 2, 6)),
+    "squeeze": (Squeeze, (2, 4, 6)),
+    "made": (lambda: AdditiveAutoregression(10, 16, reverse=False), (10,)),
+    "made reversed": (lambda: AdditiveAutoregression(10, 16, reverse=True), (10,)),
+}
+
+
+def stir(module: nn.Module) -> nn.Module:
+    """Move every parameter off its start, so that nothing is the identity by chance."""
+    for parameter in module.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    return module
+
+
+@pytest.fixture(params=SPECS, ids=str)
+def spec(request: pytest.FixtureRequest) -> FlowSpec:
+    torch.manual_seed(0)
+    return request.param
+
+
+@pytest.fixture
+def flow(spec: FlowSpec) -> Flow:
+    flow = stir(build(spec))
+    flow.initialize(torch.randn(32, spec.frames, spec.bands))
+    return flow
+
+
+@pytest.fixture
+def x(spec: FlowSpec) -> torch.Tensor:
+    return torch.randn(5, spec.frames, spec.bands)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transform_inverts_and_knows_its_determinant(name: str):
+    torch.manual_seed(0)
+    make, shape = TRANSFORMS[name]
+    transform: Transform = stir(make()).double()
+    x = torch.randn(3, *shape, dtype=torch.float64)
+    z, log_det = transform(x)
+    torch.testing.assert_close(transform.inverse(z), x, rtol=0, atol=1e-10)
+    jacobian = torch.autograd.functional.jacobian(lambda v: transform(v[None])[0][0], x[0])
+    expected = torch.linalg.slogdet(jacobian.reshape(x[0].numel(), -1)).logabsdet
+    torch.testing.assert_close(log_det, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_flow_inverts(flow: Flow, x: torch.Tensor):
+    flow, x = flow.double(), x.double()
+    torch.testing.assert_close(flow.inverse(flow(x)[0]), x, rtol=0, atol=1e-9)
+
+
+def test_log_det_is_that_of_the_jacobian(flow: Flow, x: torch.Tensor):
+    flow, x = flow.double(), x.double()
+    log_det = flow(x)[1]
+    assert log_det.shape == (len(x),)
+    for window, found in zip(x, log_det, strict=True):
+        jacobian = torch.autograd.functional.jacobian(lambda v: flow(v[None])[0][0], window)
+        expected = torch.linalg.slogdet(jacobian.reshape(flow.dims, flow.dims)).logabsdet
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=0)
+
+
+def test_nll_is_the_density_of_the_change_of_variables(flow: Flow, x: torch.Tensor):
+    flow, x = flow.double(), x.double()
+    z, log_det = flow(x)
+    normal = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(dim=1)
+    torch.testing.assert_close(flow.nll(x), -(normal + log_det) / flow.dims)
+
+
+def test_map_adds_up_to_nll(flow: Flow, x: torch.Tensor):
+    flow, x = flow.double(), x.double()
+    torch.testing.assert_close(flow.nll_map(x).sum(dim=(1, 2)), flow.nll(x), rtol=0, atol=1e-12)
+
+
+def test_fold_gives_the_same_nll_and_map(flow: Flow, x: torch.Tensor):
+    nll, nll_map = flow.fold()(x)
+    torch.testing.assert_close(nll, flow.nll(x), rtol=0, atol=1e-5)
+    torch.testing.assert_close(nll_map, flow.nll_map(x), rtol=0, atol=1e-5)
+    torch.testing.assert_close(nll_map.sum(dim=(1, 2)), nll, rtol=0, atol=1e-5)
+
+
+def test_fold_leaves_the_flow_trainable(flow: Flow, x: torch.Tensor):
+    flow.fold()
+    assert all(parameter.requires_grad for parameter in flow.parameters())
+    flow.nll(x).mean().backward()
+    assert all(parameter.grad is not None for parameter in flow.parameters())
+
+
+def test_start_makes_actnorm_outputs_standard(spec: FlowSpec):
+    flow = build(spec)
+    x = 3 + 5 * torch.randn(256, spec.frames, spec.bands)
+    flow.initialize(x)
+    outputs: list[torch.Tensor] = []
+    for module in flow.modules():
+        if isinstance(module, ActNorm):
+            module.register_forward_hook(lambda m, args, out: outputs.append(out[0]))
+    flow(x)
+    for out in outputs:
+        kept = [0, *range(2, out.dim())]
+        torch.testing.assert_close(out.mean(dim=kept), torch.zeros(out.shape[1]), atol=1e-3, rtol=0)
+        torch.testing.assert_close(out.std(dim=kept), torch.ones(out.shape[1]), atol=0.05, rtol=0)
+
+
+def test_a_constant_dimension_starts_finite(spec: FlowSpec):
+    flow = build(spec)
+    x = torch.randn(64, spec.frames, spec.bands)
+    x[:, :, 0] = 0
+    flow.initialize(x)
+    assert flow.nll(x).isfinite().all()
+
+
+def test_the_paper_sizes():
+    glow, maf = Glow(GlowSpec()), MAF(MAFSpec())
+    assert [len(steps) for steps, _ in glow.scales()] == [12, 12, 12]
+    assert glow.scales()[0][0][0].coupling.conditioner[2].weight.shape == (128, 128, 1, 1)
+    assert (glow.frames, glow.bands, maf.dims) == (32, 128, 512)
+    assert [block.hidden.out_features for block, _ in maf.pairs()] == [512] * 4
+
+
+def test_made_masks_let_every_earlier_dimension_through():
+    made = AdditiveAutoregression(6, 40, reverse=False)
+    reach = (made.out_mask @ made.in_mask) > 0
+    torch.testing.assert_close(reach, torch.ones(6, 6).tril(-1).bool())
+
+
+def test_a_window_that_cannot_be_halved_is_refused():
+    with pytest.raises(ConfigError, match="halves its window 3 times"):
+        GlowSpec(frames=12)
