@@ -100,7 +100,7 @@ def test_a_newer_format_says_so(bundle_path: Path, tmp_path: Path):
         Bundle.load(path)
 
 
-@pytest.mark.parametrize("key", ["threshold", "window", "features", "members", "monitor"])
+@pytest.mark.parametrize("key", ["threshold", "view", "features", "members", "machine"])
 def test_a_missing_key_is_named(bundle_path: Path, tmp_path: Path, key: str):
     path = with_manifest(tmp_path / "x.edgeflow", members_of(bundle_path), **{key: ...})
     with pytest.raises(BundleIntegrityError, match=f"missing key '{key}'"):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy.typing as npt
-
-from edgeflow_runtime.arrays import Array
+from edgeflow_runtime.arrays import Array, Nll, NllMap, Rows
 from edgeflow_runtime.backends.tensorrt.engine_record import EngineKey
 from edgeflow_runtime.backends.tensorrt.engine_store import EngineStore
 from edgeflow_runtime.backends.tensorrt.gpu_worker import SLOTS, Device, GpuWorker
@@ -18,14 +16,15 @@ from edgeflow_runtime.board.facts import read_board
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.errors import EngineError
 
-Rows = npt.NDArray[Any]
+if TYPE_CHECKING:
+    from edgeflow_runtime.backends.tensorrt.tensorrt_types import TensorRt
 
 QUEUED = 1
 """Batches that wait while others are under way, so that the GPU never waits for a thread."""
 
 
 class TensorRtBackend:
-    """A graph on the GPU; see :class:`~edgeflow_runtime.backends.onnxruntime.Backend`.
+    """A graph on the GPU; see :class:`~edgeflow_runtime.backends.protocol.Backend`.
 
     May be called from any thread, and under asyncio through ``asyncio.to_thread`` or
     :meth:`submit`; after a fork it says so. Once nobody holds it, it closes itself.
@@ -56,24 +55,24 @@ class TensorRtBackend:
         gpu = probe_gpu()
         trt = import_library(name)
         store = EngineStore(bundle.path)
-        found = store.load(engine_key(bundle, graph, name, trt, gpu))
-        if found is None:
+        built = store.load(engine_key(bundle, graph, name, trt, gpu))
+        if built is None:
             raise EngineError(
                 f"there is no {name} engine of '{bundle.path}' here yet: "
                 f"run edgeflow build '{bundle.path}'"
             )
-        record, content = found
+        record, content = built
         return cls(name, _cuda_device(trt, content, record.buckets, gpu))
 
-    def nll(self, rows: Rows) -> Array:
-        """See :class:`~edgeflow_runtime.backends.onnxruntime.Backend`."""
-        (found,) = self.submit(rows, "nll").result()
-        return found
+    def nll(self, rows: Rows) -> Nll:
+        """See :class:`~edgeflow_runtime.backends.protocol.Backend`."""
+        (nll,) = self.submit(rows, "nll").result()
+        return nll
 
-    def nll_map(self, rows: Rows) -> Array:
-        """See :class:`~edgeflow_runtime.backends.onnxruntime.Backend`."""
-        (found,) = self.submit(rows, "nll_map").result()
-        return found
+    def nll_map(self, rows: Rows) -> NllMap:
+        """See :class:`~edgeflow_runtime.backends.protocol.Backend`."""
+        (nll_map,) = self.submit(rows, "nll_map").result()
+        return nll_map
 
     def submit(self, rows: Rows, *outputs: str) -> Future[list[Array]]:
         """Run rows (n, ...), n at least 1, without waiting: the future gives an array an output.
@@ -96,7 +95,7 @@ def engine_key(
     bundle: Bundle,
     graph: str,
     backend: str,
-    trt: Any,  # noqa: ANN401
+    trt: TensorRt,
     gpu: Gpu | None,
     compute_capabilities: tuple[str, ...] = (),
 ) -> EngineKey:
@@ -124,7 +123,7 @@ def engine_key(
     )
 
 
-def _cuda_device(trt: Any, engine: bytes, buckets: tuple[int, ...], gpu: Gpu) -> Device:  # noqa: ANN401
+def _cuda_device(trt: TensorRt, engine: bytes, buckets: tuple[int, ...], gpu: Gpu) -> Device:
     from edgeflow_runtime.backends.tensorrt.cuda_device import CudaDevice
 
     return CudaDevice(trt, engine, buckets, gpu)

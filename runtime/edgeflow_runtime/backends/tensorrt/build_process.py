@@ -15,8 +15,9 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
+from edgeflow_runtime.backends.protocol import Backend
 from edgeflow_runtime.backends.tensorrt.backend import TensorRtBackend, engine_key
 from edgeflow_runtime.backends.tensorrt.engine_from_onnx import compile_engine
 from edgeflow_runtime.backends.tensorrt.engine_record import (
@@ -30,6 +31,9 @@ from edgeflow_runtime.backends.tensorrt.tensorrt_module import import_library
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.errors import EdgeflowError, ProofError
 from edgeflow_runtime.golden import Replay, replay
+
+if TYPE_CHECKING:
+    from edgeflow_runtime.backends.tensorrt.tensorrt_types import TensorRt
 
 SAY_EVERY_S = 0.2
 """Progress that comes faster is left out."""
@@ -73,27 +77,30 @@ def build(order: BuildOrder, answers: Answers) -> EngineRecord:
     )
 
 
-def _prove(bundle: Bundle, order: BuildOrder, trt: Any, engine: bytes, gpu: Gpu) -> Replay:  # noqa: ANN401
+def _prove(bundle: Bundle, order: BuildOrder, trt: TensorRt, engine: bytes, gpu: Gpu) -> Replay:
+    from edgeflow_runtime.backends.tensorrt.cuda_device import CudaDevice
+
+    backend = TensorRtBackend(order.backend, CudaDevice(trt, engine, order.buckets, gpu))
+    try:
+        return prove(bundle, order.graph, backend, order.buckets)
+    finally:
+        backend.close()
+
+
+def prove(bundle: Bundle, graph: str, backend: Backend, buckets: tuple[int, ...]) -> Replay:
     """Replay the golden recording on a new engine, in each of its batch sizes.
 
     Raises:
         ProofError: a score differs by more than the bundle allows, or is not finite.
     """
-    from edgeflow_runtime.backends.tensorrt.cuda_device import CudaDevice
-
-    backend = TensorRtBackend(order.backend, CudaDevice(trt, engine, order.buckets, gpu))
-    try:
-        parts = [replay(bundle, order.graph, backend, (bucket,)) for bucket in order.buckets]
-    finally:
-        backend.close()
+    parts = [replay(bundle, graph, backend, (bucket,)) for bucket in buckets]
     for part in parts:
         if not part.passed:
             raise ProofError(
                 f"in batches of {part.buckets[0]} the new engine is {part.nll:.2e} nats/dim off "
                 f"the golden recording, {part.allowed:.0e} are allowed: it is not used"
             )
-    worst = max(part.nll for part in parts)
-    return replace(parts[0], buckets=order.buckets, nll=worst)
+    return replace(parts[0], buckets=buckets, nll=max(part.nll for part in parts))
 
 
 class Answers:

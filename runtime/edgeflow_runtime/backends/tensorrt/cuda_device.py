@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,13 @@ from edgeflow_runtime.backends.tensorrt.nvidia_driver import Gpu, cuda_version
 from edgeflow_runtime.backends.tensorrt.tensorrt_module import decode, make_logger
 from edgeflow_runtime.errors import BackendError, DeviceError, EngineError
 from edgeflow_runtime.extras import require
+
+if TYPE_CHECKING:
+    from edgeflow_runtime.backends.tensorrt.tensorrt_types import (
+        ICudaEngine,
+        IExecutionContext,
+        TensorRt,
+    )
 
 NUMPY = {
     "FLOAT": np.float32,
@@ -50,7 +57,7 @@ class CudaDevice:
 
     def __init__(
         self,
-        trt: Any,  # noqa: ANN401
+        trt: TensorRt,
         engine: bytes,
         buckets: tuple[int, ...],
         gpu: Gpu,
@@ -62,8 +69,9 @@ class CudaDevice:
         self._cuda: Any = None
         self._context: Any = None
         self._stream: Any = None
-        self._engine: Any = None
-        self._runs: dict[int, Any] = {}
+        self._runtime: Runtime | None = None
+        self._engine: ICudaEngine | None = None
+        self._runs: dict[int, IExecutionContext] = {}
         self._inputs: list[str] = []
         self._outputs: list[str] = []
         self._complaints: list[str] = []
@@ -156,8 +164,13 @@ class CudaDevice:
         self._slots.clear()
         self._stream = None
 
+    @property
+    def _loaded(self) -> ICudaEngine:
+        assert self._engine is not None
+        return self._engine
+
     def _read_tensors(self) -> None:
-        engine, trt = self._engine, self._trt
+        engine, trt = self._loaded, self._trt
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         for name in names:
             is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
@@ -174,20 +187,20 @@ class CudaDevice:
         Left alone, each context takes what the largest profile needs; but all run on one stream,
         so no two ever use it at once.
         """
-        size = max(1, self._engine.device_memory_size_v2)
+        size = max(1, self._loaded.device_memory_size_v2)
         scratch = int(self._allocated(size))
         for profile, bucket in enumerate(self.buckets):
             self._runs[bucket] = self._make_context(profile, bucket)
             self._runs[bucket].set_device_memory(scratch, size)
 
-    def _make_context(self, profile: int, bucket: int) -> Any:  # noqa: ANN401
+    def _make_context(self, profile: int, bucket: int) -> IExecutionContext:
         """An execution context that stays with one profile and its one shape."""
         run = self._bare_context()
         if not run.set_optimization_profile_async(profile, self._stream.handle):
             raise EngineError(f"TensorRT refuses profile {profile}: {self._complaint()}")
         self._stream.synchronize()
         (source,) = self._inputs
-        smallest, _, largest = self._engine.get_tensor_profile_shape(source, profile)
+        smallest, _, largest = self._loaded.get_tensor_profile_shape(source, profile)
         if smallest[0] != bucket or largest[0] != bucket:
             raise EngineError(
                 f"profile {profile} of the engine takes batches of {smallest[0]} to {largest[0]}; "
@@ -200,10 +213,10 @@ class CudaDevice:
             raise EngineError(f"the engine leaves the shapes of {', '.join(unknown)} open")
         return run
 
-    def _bare_context(self) -> Any:  # noqa: ANN401
+    def _bare_context(self) -> IExecutionContext:
         """An execution context that is yet to get its scratch memory."""
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        run = self._engine.create_execution_context(strategy)
+        run = self._loaded.create_execution_context(strategy)
         if run is None:
             raise BackendError(f"TensorRT has no memory for a context: {self._complaint()}")
         return run
@@ -211,7 +224,7 @@ class CudaDevice:
     def _pinned(self, name: str, rows: int) -> npt.NDArray[Any]:
         """Page-locked memory for a tensor: only such memory is copied while the caller goes on."""
         shape = tuple(self._runs[rows].get_tensor_shape(name))
-        kind = self._engine.get_tensor_dtype(name).name
+        kind = self._loaded.get_tensor_dtype(name).name
         if kind not in NUMPY:
             raise EngineError(f"the engine's {name!r} is of the type {kind}, which NumPy lacks")
         array: npt.NDArray[Any] = self._cuda.pagelocked_empty(shape, NUMPY[kind])

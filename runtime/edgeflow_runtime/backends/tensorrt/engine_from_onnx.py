@@ -10,12 +10,24 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from edgeflow_runtime.backends.tensorrt.engine_record import BuildOrder
 from edgeflow_runtime.backends.tensorrt.tensorrt_module import decode, make_logger
 from edgeflow_runtime.errors import EngineError, StorageError
 from edgeflow_runtime.storage import atomic_file, write_bytes
+
+if TYPE_CHECKING:
+    from edgeflow_runtime.backends.tensorrt.tensorrt_types import (
+        AheadOfTime,
+        AheadOfTimeConfig,
+        Builder,
+        IBuilderConfig,
+        INetworkDefinition,
+        IProgressMonitor,
+        OnnxParser,
+        TensorRt,
+    )
 
 TYPES = {"fp32": "FLOAT", "fp16": "HALF", "int8": "INT8"}
 """What TensorRT calls the precisions; layers of that type must be in the parsed network."""
@@ -25,7 +37,7 @@ Step = Callable[[str, int, int], None]
 
 
 def compile_engine(
-    trt: Any,  # noqa: ANN401
+    trt: TensorRt,
     onnx: bytes,
     precision: str,
     order: BuildOrder,
@@ -82,7 +94,7 @@ def compile_engine(
     return layers
 
 
-def _parse_error(parser: Any, complaints: Sequence[str]) -> str:  # noqa: ANN401
+def _parse_error(parser: OnnxParser, complaints: Sequence[str]) -> str:
     """The parser's first error, with the operator and the node that it is about."""
     if not parser.num_errors:
         return decode(complaints)
@@ -92,7 +104,7 @@ def _parse_error(parser: Any, complaints: Sequence[str]) -> str:  # noqa: ANN401
     return f"operator {operator} (node {node!r}): {reason}" if operator else reason
 
 
-def _layer_types(network: Any, precision: str) -> dict[str, int]:  # noqa: ANN401
+def _layer_types(network: INetworkDefinition, precision: str) -> dict[str, int]:
     """Read back what TensorRT understood, and hold it against what the bundle says."""
     layers = (network.get_layer(i) for i in range(network.num_layers))
     types = Counter(layer.get_output(0).dtype.name for layer in layers if layer.num_outputs)
@@ -105,9 +117,9 @@ def _layer_types(network: Any, precision: str) -> dict[str, int]:  # noqa: ANN40
 
 
 def _add_profiles(
-    builder: Any,  # noqa: ANN401
-    config: Any,  # noqa: ANN401
-    network: Any,  # noqa: ANN401
+    builder: Builder,
+    config: IBuilderConfig,
+    network: INetworkDefinition,
     buckets: Sequence[int],
 ) -> None:
     """One profile a batch size, its smallest, best and largest shape all the same."""
@@ -121,21 +133,22 @@ def _add_profiles(
             raise EngineError(f"TensorRT refuses a profile for a batch of {bucket}")
 
 
-def _choose_targets(trt: Any, config: Any, capabilities: Sequence[str]) -> None:  # noqa: ANN401
+def _choose_targets(trt: TensorRt, config: IBuilderConfig, capabilities: Sequence[str]) -> None:
     """Ahead of time, for GPUs that are not here: TensorRT-RTX alone can."""
     if not capabilities:
         return
     if not hasattr(config, "set_compute_capability"):
         raise EngineError("only TensorRT-RTX builds for GPUs that are not here")
-    config.num_compute_capabilities = len(capabilities)
+    rtx, ahead = cast("AheadOfTime", trt), cast("AheadOfTimeConfig", config)
+    ahead.num_compute_capabilities = len(capabilities)
     for i, capability in enumerate(capabilities):
         name = "SM" + capability.replace(".", "")
-        target = getattr(trt.ComputeCapability, name, None)
-        if target is None or not config.set_compute_capability(target, i):
+        target = getattr(rtx.ComputeCapability, name, None)
+        if target is None or not ahead.set_compute_capability(target, i):
             raise EngineError(f"TensorRT-RTX does not build for compute capability {capability}")
 
 
-def _start_timing(config: Any, path: Path) -> None:  # noqa: ANN401
+def _start_timing(config: IBuilderConfig, path: Path) -> None:
     """Start from the timing cache in ``path``, or from an empty one if TensorRT does not take it.
 
     Raises:
@@ -151,10 +164,10 @@ def _start_timing(config: Any, path: Path) -> None:  # noqa: ANN401
     raise EngineError("TensorRT makes no timing cache")
 
 
-def _make_monitor(trt: Any, step: Step) -> Any:  # noqa: ANN401
+def _make_monitor(trt: TensorRt, step: Step) -> IProgressMonitor:
     """A progress monitor that passes on where the innermost phase is."""
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc,name-defined]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self._sizes: dict[str, int] = {}

@@ -7,10 +7,13 @@ import importlib
 import importlib.util
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from edgeflow_runtime.backends.tensorrt.nvidia_driver import explain
 from edgeflow_runtime.errors import DeviceError
+
+if TYPE_CHECKING:
+    from edgeflow_runtime.backends.tensorrt.tensorrt_types import ILogger, TensorRt
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """The Python module of each backend that runs engines."""
@@ -35,7 +38,7 @@ def is_installed(backend: str) -> bool:
     return importlib.util.find_spec(MODULES[backend]) is not None
 
 
-def import_library(backend: str) -> Any:  # noqa: ANN401
+def import_library(backend: str) -> TensorRt:
     """The module of ``backend``; probe the driver first if anything shall run.
 
     Raises:
@@ -43,7 +46,7 @@ def import_library(backend: str) -> Any:  # noqa: ANN401
     """
     module = MODULES[backend]
     try:
-        trt = importlib.import_module(module)
+        trt = cast("TensorRt", importlib.import_module(module))
     except ModuleNotFoundError as error:
         if error.name != module:
             raise DeviceError(f"{module} is broken: it needs {error.name!r}") from error
@@ -95,14 +98,14 @@ def decode(messages: Sequence[str]) -> str:
     return text
 
 
-def make_logger(trt: Any, heard: Callable[[str], None]) -> Any:  # noqa: ANN401
+def make_logger(trt: TensorRt, heard: Callable[[str], None]) -> ILogger:
     """A logger for TensorRT that hands its errors to ``heard`` and drops the rest."""
 
-    class Errors(trt.ILogger):  # type: ignore[misc]
+    class Errors(trt.ILogger):  # type: ignore[misc,name-defined]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
-        def log(self, severity: Any, message: str) -> None:  # noqa: ANN401
+        def log(self, severity: int, message: str) -> None:
             if severity in (trt.Logger.ERROR, trt.Logger.INTERNAL_ERROR):
                 heard(message)
 

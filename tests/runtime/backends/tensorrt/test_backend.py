@@ -18,9 +18,10 @@ from edgeflow.cli import cli
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.select import open_backend
 from edgeflow_runtime.backends.tensorrt.backend import TensorRtBackend
+from edgeflow_runtime.backends.tensorrt.build_process import prove
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.errors import BackendError, ConfigError, DeviceError, EngineError
-from edgeflow_runtime.golden import Replay, replay
+from edgeflow_runtime.golden import Replay
 from edgeflow_runtime.scorer import Scorer
 
 
@@ -116,7 +117,7 @@ def test_a_threshold_that_tells_nothing_is_refused_before_the_gpu_is_taken(
 
 
 def test_the_proof_runs_every_batch_size(bundle, backend, gpu):
-    proof = replay(bundle, "flow", backend, gpu.buckets)
+    proof = prove(bundle, "flow", backend, gpu.buckets)
     assert proof.nll < 1e-5
     assert set(gpu.batches) == set(gpu.buckets)
 
@@ -133,7 +134,7 @@ def test_an_engine_wrong_in_one_batch_size_is_not_used(bundle, backend, gpu, dam
 
     gpu.graph = wrong_in_sixteens
     with pytest.raises(EngineError, match=r"in batches of 16 the new engine is .* not used"):
-        replay(bundle, "flow", backend, gpu.buckets)
+        prove(bundle, "flow", backend, gpu.buckets)
 
 
 def test_no_rows_are_no_batch(backend):

@@ -144,7 +144,7 @@ GOOD = """
 def test_progress_passes_and_the_engine_stands(bundle, tmp_path, anywhere):
     said = []
     record = build_engine(
-        bundle, BuildOrder(), lambda *s: said.append(s), child(tmp_path, GOOD)
+        BuildOrder(str(bundle)), lambda *s: said.append(s), child(tmp_path, GOOD)
     ).record
     assert said == [("timing", 1, 2)]
     assert EngineStore(bundle).load(record.key) == (record, b"engine")
@@ -326,10 +326,10 @@ def is_gone(pid):
 def test_two_builds_at_once_exclude(bundle, tmp_path, anywhere):
     slow = child(tmp_path, "time.sleep(60)")
     code = (
-        "import edgeflow_runtime.backends.tensorrt.build as b, pathlib, sys\n"
+        "import edgeflow_runtime.backends.tensorrt.build as b\n"
         "b.is_installed = lambda name: True\n"
         "b.probe_gpu = lambda: None\n"
-        f"b.build_engine(pathlib.Path({str(bundle)!r}), b.BuildOrder(), print, {slow!r})\n"
+        f"b.build_engine(b.BuildOrder({str(bundle)!r}), print, {slow!r})\n"
     )
     first = subprocess.Popen([sys.executable, "-c", code])
     try:
