@@ -12,7 +12,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from edgeflow_runtime.arrays import Frames
-from edgeflow_runtime.audio import Intake
 from edgeflow_runtime.clip_reader import ARRAY_SUFFIX, ClipReader
 from edgeflow_runtime.errors import AudioError, DataError, StorageError
 from edgeflow_runtime.logmel import LogMel
@@ -39,11 +38,11 @@ class FeatureStore:
     """
 
     def __init__(self, features: Features, root: Path | None = None) -> None:
-        logmel = LogMel(features.logmel) if features.logmel else None
-        rate_hz = features.logmel.rate_hz if features.logmel else 0
-        intake = Intake(rate_hz, features.min_rate_hz, features.channel)
-        self.reader = ClipReader(features.bands, logmel, intake, allow_clipped=True)
-        self._folder = (root or cache_root()) / "logmel" / _version(features, logmel)
+        self.logmel = LogMel(features.logmel) if features.logmel else None
+        self.reader = ClipReader(
+            features.bands, features.intake(features.channel), allow_clipped=True
+        )
+        self._folder = (root or cache_root()) / "logmel" / _version(features, self.logmel)
 
     def read_all(self, paths: list[Path], label: str) -> list[Frames]:
         """The log-Mel of every clip, in order: (frames, bands) float32 each.
@@ -89,9 +88,12 @@ class FeatureStore:
         return logmel
 
     def _made(self, path: Path) -> Frames:
-        logmel = self.reader.read(path).logmel
-        assert logmel is not None
-        return logmel
+        clip = self.reader.read(path)
+        if clip.logmel is not None:
+            return clip.logmel
+        assert self.logmel is not None
+        assert clip.samples is not None
+        return self.logmel(clip.samples)
 
 
 def _version(features: Features, logmel: LogMel | None) -> str:

@@ -14,7 +14,7 @@ import torch
 
 from edgeflow_benchmarks.arithmetic import matrix_products, multiply_adds
 from edgeflow_benchmarks.logmel import librosa_logmel
-from edgeflow_benchmarks.models import FEATURES, Model
+from edgeflow_benchmarks.models import FEATURES, Model, clip_logmels
 from edgeflow_benchmarks.report import Goal, Row
 from edgeflow_benchmarks.timing import interleave, pair_ratio
 from edgeflow_runtime.arrays import Array
@@ -144,8 +144,7 @@ def measure_rate(
 
 def clip_windows(scorer: Scorer, clips: list[Path]) -> Array:
     """All standardised windows of ``clips``, (N, T, M) float32."""
-    logmels = (scorer.reader.read(clip).logmel for clip in clips)
-    return np.concatenate([scorer.view(logmel) for logmel in logmels if logmel is not None])
+    return np.concatenate([scorer.view(logmel) for logmel in clip_logmels(clips)])
 
 
 def run_flow(scorer: Scorer, windows: Array) -> Array:

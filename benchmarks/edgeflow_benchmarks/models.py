@@ -28,7 +28,6 @@ from edgeflow_runtime.logmel import LogMel, LogMelSpec
 from edgeflow_runtime.manifest import (
     FORMAT_VERSION,
     SCORE_UNIT,
-    AudioGraph,
     Features,
     MachineId,
     Manifest,
@@ -36,7 +35,7 @@ from edgeflow_runtime.manifest import (
     Tolerances,
     Training,
 )
-from edgeflow_runtime.views import View, WindowSpec
+from edgeflow_runtime.views import AudioGraph, View, WindowSpec
 
 FEATURES = LogMelSpec(filterbank="slaney")
 """Slaney's filterbank, so that the reference, fed by librosa, must come to the same scores."""

@@ -22,8 +22,7 @@ from edgeflow_export.run_clips import RunClips
 from edgeflow_runtime.arrays import Array
 from edgeflow_runtime.backends.names import BUCKETS
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
-from edgeflow_runtime.manifest import AudioGraph
-from edgeflow_runtime.views import encode
+from edgeflow_runtime.views import AudioGraph, encode
 
 PARITY_CLIPS = 4
 """Clips on which the two ways are compared: each is run some ten times."""

@@ -14,8 +14,7 @@ from edgeflow_runtime.arrays import Array
 from edgeflow_runtime.backends.protocol import Backend
 from edgeflow_runtime.errors import ExportError, ParityError
 from edgeflow_runtime.logmel import LogMel
-from edgeflow_runtime.manifest import AudioGraph
-from edgeflow_runtime.views import View, encode
+from edgeflow_runtime.views import AudioGraph, View, encode
 
 MAX_AUDIO_DIFFERENCE = 1e-3
 """Nats per dimension between the two paths; export refuses above it."""

@@ -12,7 +12,7 @@ from edgeflow.dataset import Dataset
 from edgeflow.features import FeatureStore
 from edgeflow.training.run import TrainedRun
 from edgeflow_runtime.arrays import Frames, Samples, Windows
-from edgeflow_runtime.audio import read_sound, sound_info
+from edgeflow_runtime.audio import sound_info
 from edgeflow_runtime.errors import ExportError
 
 Item = TypeVar("Item")
@@ -29,7 +29,7 @@ class RunClips:
     def __init__(self, run: TrainedRun, root: Path) -> None:
         self.run, self.root = run, root
         self._store = FeatureStore(run.features)
-        self.logmel = self._store.reader.logmel
+        self.logmel = self._store.logmel
 
     def read(self, names: Sequence[str]) -> dict[str, Frames]:
         """Log-Mel (frames, bands) by name.
@@ -50,7 +50,9 @@ class RunClips:
 
     def samples(self, name: str) -> Samples:
         """A clip's (n,) samples at the monitor's rate. Raises :class:`AudioError`."""
-        return read_sound(self._present(name), self._store.reader.intake)
+        samples = self._store.reader.read(self._present(name)).samples
+        assert samples is not None
+        return samples
 
     def windows(self, logmel: Frames) -> Windows:
         """(frames, bands) log-Mel to its standardised windows (n, T, M)."""

@@ -82,6 +82,8 @@ class Intake:
     mixed."""
     usual_channel: int | None = None
     """Taken, if none is chosen, of sound that has several."""
+    fewest: int = 0
+    """Samples that a sound must have, once it is at the monitor's rate."""
 
     def column(self, name: str, channels: int, rate_hz: float) -> int:
         """The channel to take of a sound of this kind.
@@ -97,9 +99,12 @@ class Intake:
         """(n,) finite samples at ``rate_hz``, brought to the monitor's rate.
 
         Raises:
-            AudioError: a sample is NaN, infinite, or far beyond full scale.
+            AudioError: a sample is NaN, infinite, or far beyond full scale, or there are too few.
         """
-        return resample(check_finite(name, samples), rate_hz, self.rate_hz, self.min_rate_hz)
+        taken = resample(check_finite(name, samples), rate_hz, self.rate_hz, self.min_rate_hz)
+        if 0 < len(taken) < self.fewest:
+            raise AudioError(f"'{name}' is too short: {len(taken)} of {self.fewest} samples needed")
+        return taken
 
 
 def read_sound(path: str | Path, intake: Intake) -> Samples:

@@ -20,8 +20,8 @@ from edgeflow_runtime.errors import (
     ConfigError,
 )
 from edgeflow_runtime.logmel import LogMel
-from edgeflow_runtime.manifest import FORMAT_VERSION, AudioGraph, Manifest, upgraded
-from edgeflow_runtime.views import View
+from edgeflow_runtime.manifest import FORMAT_VERSION, Manifest, upgraded
+from edgeflow_runtime.views import AudioGraph, View
 
 MANIFEST = "manifest.json"
 FLOW = "flow.onnx"
@@ -129,9 +129,9 @@ class Bundle:
         if spec is not None:
             wanted |= {"window": (spec.frame,), "filterbank": (bands, spec.frame // 2 + 1)}
         for name, shape in wanted.items():
-            found = self.frontend.get(name)
-            if found is None or found.shape != shape:
-                have = "missing" if found is None else f"of shape {found.shape}"
+            tensor = self.frontend.get(name)
+            if tensor is None or tensor.shape != shape:
+                have = "missing" if tensor is None else f"of shape {tensor.shape}"
                 raise BundleIntegrityError(
                     f"'{self.path}': {FRONTEND} needs {name!r} of shape {shape}, it is {have}"
                 )
@@ -200,8 +200,8 @@ def _check_hashes(path: Path, members: dict[str, bytes], manifest: Manifest) -> 
         if name != MANIFEST and name not in manifest.members:
             raise BundleIntegrityError(f"'{path}' holds {name!r}, which its manifest does not name")
     for name in {*MEMBERS, *manifest.members}:
-        found = hashlib.sha256(members[name]).hexdigest() if name in members else "missing"
-        if found != manifest.members.get(name):
+        sha256 = hashlib.sha256(members[name]).hexdigest() if name in members else "missing"
+        if sha256 != manifest.members.get(name):
             raise BundleIntegrityError(f"'{path}': {name} was edited: its hash differs")
 
 

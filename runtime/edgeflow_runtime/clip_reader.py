@@ -1,4 +1,4 @@
-"""From a file, an array or a pipe to a clip: sound at the monitor's rate, and its log-Mel."""
+"""From a file, an array or a pipe to a clip: sound at the monitor's rate, or log-Mel as it is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from edgeflow_runtime.audio import (
     take_samples,
 )
 from edgeflow_runtime.errors import AudioError
-from edgeflow_runtime.logmel import LogMel
 from edgeflow_runtime.pipe import PcmFormat, cut_pipe
 
 ARRAY_SUFFIX = ".npy"
@@ -47,10 +46,10 @@ class Clip:
     """What it is called."""
     seconds: float = math.nan
     """Its length; NaN where an array does not tell."""
-    logmel: Frames | None = None
-    """(frames, bands) dB, unless the graph starts at the samples."""
     samples: Samples | None = None
-    """(n,) at the monitor's rate; kept where the graph starts there."""
+    """(n,) at the monitor's rate, fit to be judged."""
+    logmel: Frames | None = None
+    """(frames, bands) dB: what an array holds, or what the samples became."""
     error: str | None = None
     """Why it cannot be judged."""
 
@@ -60,16 +59,13 @@ class ClipReader:
     """Reads clips the way one monitor listens."""
 
     bands: int
-    """Mel bands that it expects."""
-    logmel: LogMel | None
-    """How it turns sound into log-Mel; ``None`` if it only takes arrays."""
-    intake: Intake
-    """Its rate and channel."""
+    """Mel bands that arrays must have."""
+    intake: Intake | None
+    """Its rate and channel; ``None`` if it takes arrays only."""
     allow_clipped: bool = False
     """Whether clipped sounds are read, too: an evaluation must not leave out the loud ones."""
-    whole: int | None = None
-    """Samples that every clip must have, where the graph starts there: none gets a log-Mel then,
-    and what one has beyond, if less than a hop, as resampling may give, is left out."""
+    sound_only: bool = False
+    """Whether the graph starts at the samples, so that log-Mel is of no use."""
 
     def read(self, path: str | Path) -> Clip:
         """A clip from a sound file, or from a ``.npy`` file of log-Mel.
@@ -79,16 +75,29 @@ class ClipReader:
         """
         path = Path(path)
         is_array = path.suffix.lower() == ARRAY_SUFFIX
-        if is_array and self.whole is None:
+        if is_array and not self.sound_only:
             return Clip(str(path), logmel=read_logmel_array(path, self.bands))
-        self._check_takes_sound(path, is_array)
-        return self._heard(str(path), read_sound(path, self.intake))
+        if self.intake is None:
+            raise AudioError(
+                f"'{path}' is sound, but this monitor was trained on log-Mel arrays made "
+                f"elsewhere: give it {ARRAY_SUFFIX} files of (frames, {self.bands}) float32"
+            )
+        if is_array:
+            raise AudioError(
+                f"'{path}' is no sound, but the graph that runs starts at the samples: it takes "
+                "sound"
+            )
+        samples = read_sound(path, self.intake)
+        check_audible(str(path), samples, allow_clipped=self.allow_clipped)
+        return Clip(str(path), len(samples) / self.intake.rate_hz, samples)
 
     def hear(self, name: str, samples: npt.NDArray[Any], rate_hz: int) -> Clip:
         """A clip from (n,) or (n, channels) samples; raises as :meth:`read` does."""
-        if self.logmel is None:
+        if self.intake is None:
             raise AudioError("this monitor was trained on log-Mel arrays; it hears no sound")
-        return self._heard(name, take_samples(name, samples, rate_hz, self.intake))
+        taken = take_samples(name, samples, rate_hz, self.intake)
+        check_audible(name, taken, allow_clipped=self.allow_clipped)
+        return Clip(name, len(taken) / self.intake.rate_hz, taken)
 
     def read_pipe(self, pipe: BinaryIO, fmt: PcmFormat, seconds: float) -> Iterator[Clip]:
         """Clips of ``seconds`` from a pipe, each as soon as it is there, faults and all.
@@ -101,57 +110,13 @@ class ClipReader:
         """
         whole = 0
         for number, (samples, rate_hz) in enumerate(cut_pipe(pipe, fmt, seconds)):
-            if number == 0:  # wrong for the first clip is wrong for all of the pipe
+            if number == 0 and self.intake:  # wrong for the first clip is wrong for all of the pipe
                 self.intake.column("-", samples.shape[1], rate_hz)
-            if len(samples) < whole / (1 if self.whole else 2):
+            if len(samples) < whole / (1 if self.sound_only else 2):
                 break
             whole = whole or len(samples)
             name = f"-@{number * whole / rate_hz:.1f}s"
             yield attempt(name, partial(self.hear, name, samples, rate_hz))
-
-    def listen(self, name: str, samples: Samples) -> Frames:
-        """(n,) samples at the monitor's rate to (frames, bands) log-Mel.
-
-        Raises:
-            AudioError: the sound is silent, clipped or too short; ``name`` says which one.
-        """
-        if self.logmel is None:
-            raise AudioError(f"'{name}' is sound, but this monitor takes log-Mel arrays only")
-        check_audible(name, samples, allow_clipped=self.allow_clipped)
-        fewest = self.logmel.spec.frame // 2 + 1
-        if len(samples) < fewest:
-            raise AudioError(f"'{name}' is too short: {len(samples)} of {fewest} samples needed")
-        return self.logmel(samples)
-
-    def _check_takes_sound(self, path: Path, is_array: bool) -> None:
-        if self.logmel is None:
-            raise AudioError(
-                f"'{path}' is sound, but this monitor was trained on log-Mel arrays made "
-                f"elsewhere: give it {ARRAY_SUFFIX} files of (frames, {self.bands}) float32"
-            )
-        if is_array:
-            raise AudioError(
-                f"'{path}' is no sound, but the graph that runs starts at the samples: it takes "
-                "sound"
-            )
-
-    def _heard(self, name: str, samples: Samples) -> Clip:
-        seconds = len(samples) / self.intake.rate_hz
-        if self.whole is None:
-            return Clip(name, seconds, logmel=self.listen(name, samples))
-        return Clip(name, seconds, samples=self._cropped(name, samples, self.whole))
-
-    def _cropped(self, name: str, samples: Samples, whole: int) -> Samples:
-        assert self.logmel is not None
-        if whole < len(samples) < whole + self.logmel.spec.hop:
-            samples = samples[:whole]
-        check_audible(name, samples, allow_clipped=self.allow_clipped)
-        if len(samples) != whole:
-            raise AudioError(
-                f"'{name}' has {len(samples)} samples; the graph that starts at the samples takes "
-                f"clips of {whole}: leave --audio-in out for other lengths"
-            )
-        return samples
 
 
 def attempt(name: str | Path, read: Callable[[], Clip]) -> Clip:

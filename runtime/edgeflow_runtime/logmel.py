@@ -55,9 +55,14 @@ class LogMelSpec(Document):
         """How many frames a clip of ``samples`` samples gives (313 from 10 s at 16 kHz)."""
         return 1 + samples // self.hop
 
+    @property
+    def fewest(self) -> int:
+        """The fewest samples that can be reflected at both ends."""
+        return self.frame // 2 + 1
+
     def samples(self, frames: int) -> int:
         """The fewest samples that give ``frames`` frames and can be reflected at both ends."""
-        return max((frames - 1) * self.hop, self.frame // 2 + 1)
+        return max((frames - 1) * self.hop, self.fewest)
 
     def design(self) -> tuple[Array, Array]:
         """The periodic Hann window (frame,) and the filterbank (bands, frame // 2 + 1)."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgeflow_runtime.audio import Intake
 from edgeflow_runtime.documents import Document
 from edgeflow_runtime.logmel import LogMelSpec
-from edgeflow_runtime.views import WindowSpec
+from edgeflow_runtime.views import AudioGraph, WindowSpec
 
 FORMAT_VERSION = 3
 """The newest bundle format that this edgeflow reads, and the one it writes; see :func:`upgraded`
@@ -47,6 +48,13 @@ class Features(Document):
     """The channel it learned from where recordings have several; the first is 0."""
     logmel: LogMelSpec | None
     """How log-Mel is computed; ``None`` if the monitor was trained on arrays made elsewhere."""
+
+    def intake(self, channel: int | None) -> Intake | None:
+        """How sound is taken in, ``channel`` if one is chosen; ``None`` where arrays are."""
+        spec = self.logmel
+        if spec is None:
+            return None
+        return Intake(spec.rate_hz, self.min_rate_hz, channel, self.channel, spec.fewest)
 
 
 @dataclass(frozen=True)
@@ -120,21 +128,6 @@ class Gate(Document):
     """The same on the held-out normal clips alone; the tolerance of a replay is twice that."""
     heldout_spread: float
     """Standard deviation of the NLL over the windows of these, in nats per dimension."""
-
-
-@dataclass(frozen=True)
-class AudioGraph(Document):
-    """What the graph that starts at the samples takes: ``audio.onnx``."""
-
-    samples: int
-    """Samples in a clip, at the monitor's rate."""
-    encoding: str
-    """``float32`` (clips, samples) with full scale 1, or ``int16``: the little-endian bytes of
-    16-bit samples as uint8 (clips, samples, 2), since TensorRT takes no 16-bit integers."""
-    buckets: tuple[int, ...]
-    """Batch sizes, in clips, in which parity was checked."""
-    tolerance: float
-    """How far a replay of its golden clip may be off, in nats per dimension."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeflow_runtime.arrays import Array, Frames, Nll, Rows
-from edgeflow_runtime.audio import Intake
 from edgeflow_runtime.backends.names import AUDIO, AUTO, FLOW
 from edgeflow_runtime.backends.protocol import Backend
 from edgeflow_runtime.backends.select import open_backend, warn_in_python
@@ -23,7 +22,7 @@ from edgeflow_runtime.clip_reader import Clip, ClipReader, attempt
 from edgeflow_runtime.errors import AudioError, ConfigError, ScoreError
 from edgeflow_runtime.pipe import PcmFormat
 from edgeflow_runtime.verdicts import ClipResult, Judge
-from edgeflow_runtime.views import encode
+from edgeflow_runtime.views import WholeClips
 
 
 class Scorer:
@@ -49,19 +48,17 @@ class Scorer:
         audio_in: bool = False,
     ) -> None:
         self.bundle = bundle
-        self.view = bundle.view
+        self.view, self.logmel = bundle.view, bundle.logmel
         self.runner = BatchRunner(backend)
         self.judge = Judge(_threshold(bundle, threshold), backend.name, backend.device)
-        self._audio = bundle.audio_graph() if audio_in else None
-        features, logmel = bundle.manifest.features, bundle.logmel
-        rate_hz = logmel.spec.rate_hz if logmel else 0
-        self.reader = ClipReader(
-            features.bands,
-            logmel,
-            Intake(rate_hz, features.min_rate_hz, channel, features.channel),
-            allow_clipped,
-            self._audio.samples if self._audio else None,
-        )
+        self._whole: WholeClips | None = None
+        if audio_in:
+            graph = bundle.audio_graph()
+            assert self.logmel is not None
+            self._whole = WholeClips(graph, self.logmel.spec.hop)
+        features = bundle.manifest.features
+        intake = features.intake(channel)
+        self.reader = ClipReader(features.bands, intake, allow_clipped, sound_only=audio_in)
 
     @classmethod
     def load(
@@ -124,8 +121,9 @@ class Scorer:
     @property
     def clip_seconds(self) -> float | None:
         """The one length that clips must have; ``None`` unless the graph starts at the samples."""
-        whole = self.reader.whole
-        return whole / self.reader.intake.rate_hz if whole else None
+        if self._whole is None or self.logmel is None:
+            return None
+        return self._whole.graph.samples / self.logmel.spec.rate_hz
 
     def close(self) -> None:
         """Stop the threads and let the GPU go, if it has one."""
@@ -166,7 +164,7 @@ class Scorer:
         self, logmel: Frames, *, seconds: float = math.nan, name: str = "log-Mel"
     ) -> ClipResult:
         """Judge one clip given as (frames, bands) float32 log-Mel; see :meth:`score`."""
-        if self._audio:
+        if self._whole:
             raise AudioError(f"'{name}' is log-Mel; the graph that runs starts at the samples")
         return self._score(Clip(name, seconds, logmel=logmel))
 
@@ -179,7 +177,11 @@ class Scorer:
             paths: sound files, or ``.npy`` log-Mel.
             maps: keep each clip's log-Mel and NLL map in the result.
         """
-        clips = self.runner.map_ahead(partial(self._attempt_file, maps=maps), paths)
+
+        def hear(path: str | Path) -> Clip:
+            return attempt(path, lambda: self._hear(self.reader.read(path), maps=maps))
+
+        clips = self.runner.map_ahead(hear, paths)
         for clip, nll in self.runner.run_clips(clips, self._rows, maps=maps):
             yield self.judge(clip, self._of_clip(nll))
 
@@ -199,52 +201,51 @@ class Scorer:
         """
         usual = self.bundle.manifest.threshold.clip_seconds
         for clip in self.reader.read_pipe(pipe, fmt, self.clip_seconds or seconds or usual):
-            checked = clip if clip.error else attempt(clip.name, partial(self._checked, clip))
-            nll = None if checked.error else self._of_clip(self.runner.run(self._rows(checked)))
-            yield self.judge(checked, nll)
+            heard = clip if clip.error else attempt(clip.name, partial(self._hear, clip))
+            nll = None if heard.error else self._of_clip(self.runner.run(self._rows(heard)))
+            yield self.judge(heard, nll)
 
     def stream(self) -> ScoreStream:
         """The NLL of windows as sound comes in, for those who form no clips."""
         return ScoreStream(self)
 
-    def _attempt_file(self, path: str | Path, *, maps: bool) -> Clip:
-        def read() -> Clip:
-            clip = self._checked(self.reader.read(path))
-            if maps and clip.samples is not None:  # maps are drawn over log-Mel
-                return replace(clip, logmel=self.reader.listen(clip.name, clip.samples))
-            return clip
-
-        return attempt(path, read)
-
-    def _checked(self, clip: Clip) -> Clip:
-        """The clip, unless it is too short for the view. Raises :class:`AudioError`."""
-        if clip.samples is None and clip.logmel is not None:
-            self.view.spec.check(clip.name, len(clip.logmel))
-        return clip
-
     def _score(self, clip: Clip) -> ClipResult:
         """One clip, straight through. Raises what :meth:`score` does."""
-        nll = self._of_clip(self.runner.run(self._rows(self._checked(clip))))
-        result = self.judge(clip, nll)
+        heard = self._hear(clip)
+        result = self.judge(heard, self._of_clip(self.runner.run(self._rows(heard))))
         if result.error:
             raise ScoreError(result.error)
         return result
 
+    def _hear(self, clip: Clip, *, maps: bool = False) -> Clip:
+        """A clip with its log-Mel, unless the graph starts at the samples and no map is drawn.
+
+        Raises:
+            AudioError: it is too short, or has another length than the graph's.
+        """
+        if self._whole and clip.samples is not None:
+            self._whole.check(clip.name, len(clip.samples))
+            if not maps:
+                return clip
+        if self.logmel and clip.samples is not None:
+            clip = replace(clip, logmel=self.logmel(clip.samples))
+        if not self._whole and clip.logmel is not None:
+            self.view.spec.check(clip.name, len(clip.logmel))
+        return clip
+
     def _rows(self, clip: Clip) -> Rows:
-        """What a clip sends through the graph: its windows, or itself; nothing if it has neither.
+        """What a clip that was heard sends through the graph; nothing if it could not be.
 
         Returns:
             (n, T, M), or (1, samples) as the graph takes them.
         """
-        if self._audio and clip.samples is not None:
-            return encode(clip.samples[None], self._audio.encoding)
-        if self._audio or clip.logmel is None:
-            return np.empty(0)
-        return self.view(clip.logmel)
+        if self._whole and clip.samples is not None:
+            return self._whole(clip.samples)
+        return np.empty(0) if clip.logmel is None else self.view(clip.logmel)
 
     def _of_clip(self, nll: Array | None) -> Array | None:
         """What the graph gave, window by window: one that takes whole clips gives (1, windows)."""
-        return nll[0] if self._audio and nll is not None else nll
+        return nll[0] if self._whole and nll is not None else nll
 
 
 class ScoreStream:
@@ -254,8 +255,8 @@ class ScoreStream:
     """
 
     def __init__(self, scorer: Scorer) -> None:
-        logmel = scorer.reader.logmel
-        if logmel is None or scorer.reader.whole:
+        logmel = scorer.logmel
+        if logmel is None or scorer.clip_seconds:
             raise AudioError("only a monitor that makes log-Mel of sound can follow a stream")
         self._frames, self._windows = logmel.stream(), scorer.view.stream()
         self._runner = scorer.runner

@@ -1,4 +1,4 @@
-"""From a clip's log-Mel to what a model sees of it: standardised, then cut into windows.
+"""From a clip to what a graph sees of it: its log-Mel standardised and cut into windows, mostly.
 
 A :class:`View` is the one way there. It travels in runs and bundles, and whoever needs to know how
 many windows a clip gives, whether it is long enough, or which frames a window covers asks it.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgeflow_runtime.arrays import Array, Frames, NllMap, Rows, Windows
+from edgeflow_runtime.arrays import Array, Frames, NllMap, Rows, Samples, Windows
 from edgeflow_runtime.documents import Document
 from edgeflow_runtime.errors import AudioError, ConfigError
 
@@ -141,6 +141,44 @@ class ViewStream:
         self._skip += max(0, used - len(pending))
         self._pending = pending[used:].copy()
         return windows
+
+
+@dataclass(frozen=True)
+class AudioGraph(Document):
+    """What the graph that starts at the samples takes: ``audio.onnx``."""
+
+    samples: int
+    """Samples in a clip, at the monitor's rate."""
+    encoding: str
+    """``float32`` (clips, samples) with full scale 1, or ``int16``: the little-endian bytes of
+    16-bit samples as uint8 (clips, samples, 2), since TensorRT takes no 16-bit integers."""
+    buckets: tuple[int, ...]
+    """Batch sizes, in clips, in which parity was checked."""
+    tolerance: float
+    """How far a replay of its golden clip may be off, in nats per dimension."""
+
+
+@dataclass(frozen=True)
+class WholeClips:
+    """What a graph that starts at the samples sees: clips of one length, whole."""
+
+    graph: AudioGraph
+    """Its clips' length, and their encoding."""
+    hop: int
+    """Of the log-Mel, in samples: less than that may be left out, as resampling may give it."""
+
+    def check(self, name: str, samples: int) -> None:
+        """Refuse a clip of another length. Raises :class:`AudioError`."""
+        whole = self.graph.samples
+        if not whole <= samples < whole + self.hop:
+            raise AudioError(
+                f"'{name}' has {samples} samples; the graph that starts at the samples takes "
+                f"clips of {whole}: leave --audio-in out for other lengths"
+            )
+
+    def __call__(self, samples: Samples) -> Rows:
+        """(n,) samples of a clip that was checked to a row (1, ...) as the graph takes it."""
+        return encode(samples[None, : self.graph.samples], self.graph.encoding)
 
 
 def encode(samples: Array, encoding: str) -> Rows:

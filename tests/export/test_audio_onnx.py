@@ -27,8 +27,7 @@ from edgeflow_runtime.audio import read_sound
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.errors import BackendError, ExportError, OperatorError, ParityError
 from edgeflow_runtime.logmel import LogMel, LogMelSpec
-from edgeflow_runtime.manifest import AudioGraph
-from edgeflow_runtime.views import WindowSpec, encode
+from edgeflow_runtime.views import AudioGraph, WindowSpec, encode
 
 SPECS = {
     "glow": (GlowSpec(frames=16, blocks=2, steps=2, hidden=8), WindowSpec(frames=16, hop=8)),

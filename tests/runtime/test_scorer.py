@@ -158,8 +158,8 @@ def test_less_than_a_hop_too_much_is_left_out(with_audio: Path, more: int):
 
 def test_streamed_log_mel_scores_like_the_whole_clip(scorer: Scorer, clips: list[Path]):
     samples, rate = soundfile.read(clips[0], dtype="float32")
-    assert scorer.reader.logmel is not None
-    stream = scorer.reader.logmel.stream()
+    assert scorer.logmel is not None
+    stream = scorer.logmel.stream()
     frames = [stream.push(chunk) for chunk in np.array_split(samples, 13)]
     streamed = scorer.score_logmel(np.concatenate([*frames, stream.finish()]))
     assert streamed.score == pytest.approx(scorer.score(samples, rate).score, abs=1e-6)

@@ -53,9 +53,9 @@ def open_backend(
     if name in ENGINES:
         return _open_engine(bundle, name, graph)
     if name == AUTO:
-        found = _best_engine(bundle, graph, require_gpu, warn)
-        if found is not None:
-            return found
+        engine = _best_engine(bundle, graph, require_gpu, warn)
+        if engine is not None:
+            return engine
     return OnnxRuntimeBackend(bundle.graph(graph), workers)
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edgeflow_runtime.manifest import AudioGraph, Gate, Manifest
+    from edgeflow_runtime.manifest import Gate, Manifest
+    from edgeflow_runtime.views import AudioGraph
 
 
 COLOURS = {"ok": "green", "note": "yellow", "missing": "red", "differs": "red"}

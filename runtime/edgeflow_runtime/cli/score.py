@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
@@ -157,8 +158,8 @@ def _check_seconds(scorer: Scorer, every: float | None) -> None:
     """Refuse another length than that of the graph that starts at the samples."""
     from edgeflow_runtime.errors import ConfigError
 
-    seconds, rate_hz = scorer.clip_seconds, scorer.reader.intake.rate_hz
-    if every and seconds and round(every * rate_hz) != round(seconds * rate_hz):
+    seconds = scorer.clip_seconds
+    if every and seconds and not math.isclose(every, seconds, abs_tol=1e-5):
         raise ConfigError(
             f"--every {every:g}: the graph that starts at the samples takes clips of {seconds:g} s:"
             " leave --every out, or --audio-in"

@@ -190,10 +190,10 @@ def _last_words(status: int, heard: Sequence[str]) -> str:
 def _check_candidate(candidate: Path, record: EngineRecord, bundle: Path) -> None:
     """Whether what lies on the disk is what was built, and from what the bundle still holds."""
     try:
-        found = hashlib.sha256(candidate.read_bytes()).hexdigest()
+        sha256 = hashlib.sha256(candidate.read_bytes()).hexdigest()
     except OSError as error:
         raise EngineError(f"'{candidate}' cannot be read: {error.strerror}") from error
-    if found != record.sha256:
+    if sha256 != record.sha256:
         raise EngineError(f"'{candidate}' was damaged while it was written: its hash differs")
     now = Bundle.load(bundle).graph(record.key.graph)
     if record.key.onnx != hashlib.sha256(now).hexdigest():

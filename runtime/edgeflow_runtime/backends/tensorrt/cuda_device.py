@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgeflow_runtime.backends.tensorrt.tensorrt_types import (
         ICudaEngine,
         IExecutionContext,
+        Runtime,
         TensorRt,
     )
 

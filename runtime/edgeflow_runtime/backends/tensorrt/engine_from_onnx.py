@@ -109,9 +109,9 @@ def _layer_types(network: INetworkDefinition, precision: str) -> dict[str, int]:
     layers = (network.get_layer(i) for i in range(network.num_layers))
     types = Counter(layer.get_output(0).dtype.name for layer in layers if layer.num_outputs)
     if not types[TYPES[precision]]:
-        found = ", ".join(f"{n} {name}" for name, n in types.items())
+        counts = ", ".join(f"{n} {name}" for name, n in types.items())
         raise EngineError(
-            f"the bundle says {precision}, but TensorRT reads no {TYPES[precision]} layer: {found}"
+            f"the bundle says {precision}, but TensorRT reads no {TYPES[precision]} layer: {counts}"
         )
     return dict(types)
 

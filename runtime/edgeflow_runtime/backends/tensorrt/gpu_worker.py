@@ -109,8 +109,8 @@ class _Ends:
 
     def room(self, rows: int, outputs: Sequence[str]) -> list[Tensor]:
         """An array (rows, ...) for each output."""
-        found = (self.outputs[name] for name in outputs)
-        return [np.empty((rows, *shape), dtype) for shape, dtype in found]
+        kinds = (self.outputs[name] for name in outputs)
+        return [np.empty((rows, *shape), dtype) for shape, dtype in kinds]
 
 
 @dataclass

@@ -103,9 +103,9 @@ def explain(code: int) -> str:
 
 
 def _attribute(cuda: ctypes.CDLL, which: int, device: ctypes.c_int) -> int:
-    found = ctypes.c_int()
-    _call(cuda, "cuDeviceGetAttribute", ctypes.byref(found), ctypes.c_int(which), device)
-    return found.value
+    value = ctypes.c_int()
+    _call(cuda, "cuDeviceGetAttribute", ctypes.byref(value), ctypes.c_int(which), device)
+    return value.value
 
 
 def _call(cuda: ctypes.CDLL, function: str, *arguments: object) -> None:

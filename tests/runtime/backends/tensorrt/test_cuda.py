@@ -157,18 +157,18 @@ def test_an_engine_scores_like_the_processor(edgeflow, built, clips, options):
     assert "PyCUDA" not in done.stderr
 
 
-def test_a_doctor_replays_on_the_engine(edgeflow, built):
-    done = edgeflow("doctor", built)
+def test_every_stage_is_replayed_on_the_engine_too(edgeflow, built):
+    done = edgeflow("verify", built, "--stages")
     (line,) = [line for line in done.stdout.splitlines() if "NLL on tensorrt " in line]
     assert line.startswith("ok ")
     assert "Orin (fake)" in line
-    assert "building" not in done.stderr
 
 
-def test_a_doctor_builds_what_is_missing(edgeflow, bundle):
-    done = edgeflow("doctor", bundle)
-    assert re.search("^ok +NLL on tensorrt ", done.stdout, re.MULTILINE), done.stdout
-    assert EngineStore(bundle).record("flow", "tensorrt").proof
+def test_nothing_but_build_builds(edgeflow, bundle):
+    for command in (("verify", bundle, "--stages"), ("doctor", bundle)):
+        done = edgeflow(*command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert not EngineStore(bundle).folder.exists()
 
 
 def test_an_engine_that_gives_wrong_numbers_is_not_used(edgeflow, built, clips):
