@@ -6,7 +6,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -21,6 +20,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CLOSED = "the monitor is closed"
+
+POOL_IS_SHUT = (RuntimeError, CancelledError)
+"""What a pool raises that is shut down."""
 
 
 @dataclass
@@ -68,9 +70,12 @@ class BatchRunner:
         """
         self._check_threads()
         starts = range(0, len(rows), self.backend.batch)
-        parts = (np.ascontiguousarray(rows[i : i + self.backend.batch]) for i in starts)
-        with self._named_if_closed():
+        parts = [np.ascontiguousarray(rows[i : i + self.backend.batch]) for i in starts]
+        try:
             return np.concatenate(list(self._pool.map(self._call(maps), parts)))
+        except POOL_IS_SHUT as error:
+            self._say_closed(error)
+            raise
 
     def run_clips(
         self, clips: Iterable[Clip], rows_of: Callable[[Clip], Rows], *, maps: bool
@@ -86,16 +91,18 @@ class BatchRunner:
         waiting: deque[_Pending] = deque()
         flying: deque[tuple[Future[Array], list[_Share]]] = deque()
         try:
-            with self._named_if_closed():
-                for rows, shares in self._batches(clips, rows_of, waiting):
-                    flying.append((self._pool.submit(self._call(maps), rows), shares))
-                    if len(flying) > 2 * self.backend.workers:
-                        _land(*flying.popleft())
-                    yield from _done(waiting)
-                while flying:
+            for rows, shares in self._batches(clips, rows_of, waiting):
+                flying.append((self._pool.submit(self._call(maps), rows), shares))
+                if len(flying) > 2 * self.backend.workers:
                     _land(*flying.popleft())
-                    yield from _done(waiting)
                 yield from _done(waiting)
+            while flying:
+                _land(*flying.popleft())
+                yield from _done(waiting)
+            yield from _done(waiting)
+        except POOL_IS_SHUT as error:
+            self._say_closed(error)
+            raise
         finally:
             for result, _ in flying:
                 result.cancel()
@@ -106,13 +113,15 @@ class BatchRunner:
         ahead = 2 * max(self.backend.workers, processors())
         queue: deque[Future[Result]] = deque()
         try:
-            with self._named_if_closed():
-                for item in items:
-                    queue.append(self._readers.submit(read, item))
-                    if len(queue) > ahead:
-                        yield queue.popleft().result()
-                while queue:
+            for item in items:
+                queue.append(self._readers.submit(read, item))
+                if len(queue) > ahead:
                     yield queue.popleft().result()
+            while queue:
+                yield queue.popleft().result()
+        except POOL_IS_SHUT as error:
+            self._say_closed(error)
+            raise
         finally:
             for result in queue:
                 result.cancel()
@@ -134,13 +143,8 @@ class BatchRunner:
         if self._pid != os.getpid():
             self._start_threads()
 
-    @contextmanager
-    def _named_if_closed(self) -> Iterator[None]:
-        try:
-            yield
-        except (RuntimeError, CancelledError) as error:  # what a pool says that is shut down
-            if not self._closed:
-                raise
+    def _say_closed(self, error: Exception) -> None:
+        if self._closed:
             raise BackendError(CLOSED) from error
 
     def _batches(
