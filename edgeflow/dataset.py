@@ -27,6 +27,8 @@ class Machine:
 
     id: MachineId
     """Which machine it is."""
+    root: Path
+    """The data set's folder, where its sisters are."""
     train: list[Path] = field(default_factory=list)
     """Normal clips to train on."""
     test_normal: list[Path] = field(default_factory=list)
@@ -137,7 +139,7 @@ def _place(path: Path, machines: dict[str, Machine]) -> bool:
     if split == "train" and condition == "anomaly":
         return False
     identity = MachineId(path.parent.parent.name, machine_id)
-    machine = machines.setdefault(identity.name, Machine(identity))
+    machine = machines.setdefault(identity.name, Machine(identity, path.parents[2]))
     if split == "train":
         machine.train.append(path)
     elif condition == "normal":

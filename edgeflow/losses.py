@@ -7,6 +7,7 @@ condition; where none does, their term is zero.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,16 @@ from torch import Tensor
 from edgeflow_runtime.documents import Document
 from edgeflow_runtime.errors import ConfigError
 
-LOSSES = ("nll", "eq4", "eq5")
+
+@dataclass(frozen=True)
+class LossKind:
+    """One loss of the registry."""
+
+    uses_outliers: bool
+    """Whether clips of other machines take part."""
+    compute: Callable[[Tensor, Tensor, float, float], tuple[Tensor, Tensor]]
+    """(N,) target scores, (M,) outlier scores, c and k to the loss, and to how many outliers passed
+    (scalar tensors)."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +33,11 @@ class LossSpec(Document):
     """Which loss, and its constants."""
 
     kind: str = "nll"
-    """``nll``, ``eq4`` or ``eq5``."""
+    """Its name in :data:`LOSSES`."""
     weight: float = 0.5
     """k of equation (5)."""
     ceiling: float | None = None
-    """c of equations (4) and (5) in nats per dimension; ``None`` takes it from pre-training."""
+    """c of equations (4) and (5), in the unit of the score; ``None`` takes it from pre-training."""
 
     def __post_init__(self) -> None:
         if self.kind not in LOSSES:
@@ -39,7 +49,7 @@ class LossSpec(Document):
     @property
     def uses_outliers(self) -> bool:
         """Whether clips of other machines take part."""
-        return self.kind != "nll"
+        return LOSSES[self.kind].uses_outliers
 
 
 def target_loss(target: Tensor) -> Tensor:
@@ -89,14 +99,32 @@ def loss_of(
 
     Args:
         spec: which loss.
-        target: (N,) NLL of the target's windows.
-        outlier: (M,) NLL of the outliers' windows; not needed for ``nll``.
+        target: (N,) scores of the target's windows.
+        outlier: (M,) scores of the outliers' windows; not needed for ``nll``.
         ceiling: c; not needed for ``nll``.
     """
-    if not spec.uses_outliers or outlier is None or ceiling is None:
-        return target_loss(target), target.new_zeros(())
-    if spec.kind == "eq4":
-        passing, weight = passing_eq4(outlier, ceiling), 1.0
-    else:
-        passing, weight = passing_eq5(outlier, target, ceiling), spec.weight
+    none = target.new_zeros(0) if outlier is None else outlier
+    limit = math.inf if ceiling is None else ceiling
+    return LOSSES[spec.kind].compute(target, none, limit, spec.weight)
+
+
+def _nll(target: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+    return target_loss(target), target.new_zeros(())
+
+
+def _eq4(target: Tensor, outlier: Tensor, ceiling: float, _: float) -> tuple[Tensor, Tensor]:
+    passing = passing_eq4(outlier, ceiling)
+    return outlier_loss(target, outlier, passing, 1.0), passing.sum()
+
+
+def _eq5(target: Tensor, outlier: Tensor, ceiling: float, weight: float) -> tuple[Tensor, Tensor]:
+    passing = passing_eq5(outlier, target, ceiling)
     return outlier_loss(target, outlier, passing, weight), passing.sum()
+
+
+LOSSES = {
+    "nll": LossKind(False, _nll),
+    "eq4": LossKind(True, _eq4),
+    "eq5": LossKind(True, _eq5),
+}
+"""The registry: a loss is a function here and a line in this table."""

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from edgeflow.losses import LossSpec
-from edgeflow.models import GlowSpec, MAFSpec
+from edgeflow.models.glow import GlowSpec
+from edgeflow.models.maf import MAFSpec
+from edgeflow.models.spec import ModelSettings, Schedule
 from edgeflow.synth import SynthSpec, synthesise
-from edgeflow.training.recipe import FlowSettings, Recipe, Schedule
+from edgeflow.training.recipe import Recipe
 from edgeflow_runtime.logmel import LogMelSpec
 from edgeflow_runtime.manifest import MachineId
 from edgeflow_runtime.views import WindowSpec
@@ -46,10 +48,10 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def maf_settings() -> FlowSettings:
+def maf_settings() -> ModelSettings:
     """A MAF that trains in a second."""
-    return FlowSettings(
-        flow=MAFSpec(hidden=32, blocks=2),
+    return ModelSettings(
+        model=MAFSpec(hidden=32, blocks=2),
         view=WindowSpec(frames=4, hop=4),
         schedule=Schedule(epochs=3, batch=16, optimiser="adam", learning_rate=1e-3),
         pretraining=Schedule(epochs=2, batch=32, optimiser="adam", learning_rate=1e-3),
@@ -57,17 +59,17 @@ def maf_settings() -> FlowSettings:
 
 
 @pytest.fixture(scope="session")
-def glow_settings(maf_settings: FlowSettings) -> FlowSettings:
+def glow_settings(maf_settings: ModelSettings) -> ModelSettings:
     """A Glow that trains in a few seconds."""
     return dataclasses.replace(
         maf_settings,
-        flow=GlowSpec(frames=16, steps=2, hidden=8),
+        model=GlowSpec(frames=16, steps=2, hidden=8),
         view=WindowSpec(frames=16, hop=8),
     )
 
 
 @pytest.fixture(scope="session")
-def config(sounds: Path, maf_settings: FlowSettings) -> Recipe:
+def recipe(sounds: Path, maf_settings: ModelSettings) -> Recipe:
     """The training of the first fan with the tiny MAF and plain NLL."""
     return Recipe(
         data=str(sounds),
@@ -82,14 +84,14 @@ def config(sounds: Path, maf_settings: FlowSettings) -> Recipe:
 
 
 @pytest.fixture(scope="session")
-def run_folder(config: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_folder(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     import torch
 
-    from edgeflow.training.run import train_run
+    from edgeflow.training.train import train_run
 
     folder = tmp_path_factory.mktemp("runs") / "fan_id_00"
-    train_run(config, folder, torch.device("cpu"))
+    train_run(recipe, folder, torch.device("cpu"))
     return folder
 
 

@@ -90,7 +90,8 @@ def _measure(path: Path | None, quick: bool) -> None:
 
 
 def _rows(folder: Path, quick: bool) -> Iterator[Row]:
-    from edgeflow.models import GlowSpec, MAFSpec
+    from edgeflow.models.glow import GlowSpec
+    from edgeflow.models.maf import MAFSpec
     from edgeflow.synth import RATE_HZ, SynthSpec, synthesise
     from edgeflow_benchmarks.files_to_verdicts import SHARE_GOAL, measure_rate, measure_scoring
     from edgeflow_benchmarks.logmel import measure_logmel

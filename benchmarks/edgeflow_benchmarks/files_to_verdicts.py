@@ -14,7 +14,7 @@ import torch
 
 from edgeflow_benchmarks.arithmetic import matrix_products, multiply_adds
 from edgeflow_benchmarks.logmel import librosa_logmel
-from edgeflow_benchmarks.models import FEATURES, Model, clip_logmels
+from edgeflow_benchmarks.models import FEATURES, RandomModel, clip_logmels
 from edgeflow_benchmarks.report import Goal, Row
 from edgeflow_benchmarks.timing import interleave, pair_ratio
 from edgeflow_runtime.arrays import Array
@@ -28,7 +28,7 @@ SHARE_GOAL = Goal(0.85, "x")
 """Of the machine's matrix rate."""
 
 
-def torch_scores(model: Model, clips: list[Path]) -> list[float]:
+def torch_scores(model: RandomModel, clips: list[Path]) -> list[float]:
     """Clip scores as people compute them today: librosa, then the flow as it was trained, eager.
 
     All windows of a clip make one batch.
@@ -39,7 +39,7 @@ def torch_scores(model: Model, clips: list[Path]) -> list[float]:
         logmel = librosa_logmel(samples, FEATURES).T  # (frames, bands)
         windows = model.view(np.ascontiguousarray(logmel))  # (N, T, M)
         with torch.inference_mode():
-            nll = model.flow.nll(torch.from_numpy(windows.copy()))
+            nll = model.flow.score(torch.from_numpy(windows.copy()))
         scores.append(float(nll.double().mean()))
     return scores
 
@@ -50,7 +50,7 @@ def edgeflow_scores(scorer: Scorer, clips: list[Path]) -> list[float]:
     return [float("nan") if result.score is None else result.score for result in results]
 
 
-def check_scores(model: Model, scorer: Scorer, clips: list[Path]) -> float:
+def check_scores(model: RandomModel, scorer: Scorer, clips: list[Path]) -> float:
     """The largest difference of a clip's score, in nats per dimension.
 
     Raises:
@@ -66,7 +66,7 @@ def check_scores(model: Model, scorer: Scorer, clips: list[Path]) -> float:
 
 
 def measure_scoring(
-    name: str, model: Model, clips: list[Path], rounds: int, goal: Goal | None
+    name: str, model: RandomModel, clips: list[Path], rounds: int, goal: Goal | None
 ) -> list[Row]:
     """Time sound file to verdict beside torch and librosa, pair by pair on the same clips.
 
@@ -101,7 +101,7 @@ def measure_scoring(
 
 
 def measure_rate(
-    name: str, model: Model, clips: list[Path], rounds: int, size: int, goal: Goal | None
+    name: str, model: RandomModel, clips: list[Path], rounds: int, size: int, goal: Goal | None
 ) -> list[Row]:
     """Multiply-adds per second of the flow, and of files to verdicts, beside matrix products.
 

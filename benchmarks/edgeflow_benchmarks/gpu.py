@@ -23,8 +23,8 @@ from edgeflow_runtime.errors import EdgeflowError
 from edgeflow_runtime.extras import require
 
 if TYPE_CHECKING:
-    from edgeflow.models import FlowSpec
-    from edgeflow_benchmarks.models import Model
+    from edgeflow.models.spec import ModelSpec
+    from edgeflow_benchmarks.models import RandomModel
     from edgeflow_benchmarks.report import Row
     from edgeflow_benchmarks.runners import Run, Runners
 
@@ -86,13 +86,14 @@ def _measure(path: Path | None, extent: Extent, *, small: bool) -> None:
 
 
 def _rows(folder: Path, extent: Extent, small: bool, notes: dict[str, str]) -> Iterator[Row]:
-    from edgeflow.models import GlowSpec, MAFSpec
+    from edgeflow.models.glow import GlowSpec
+    from edgeflow.models.maf import MAFSpec
     from edgeflow.synth import SynthSpec, synthesise
     from edgeflow_benchmarks.models import make_model
 
     synthesise(folder / "clips", SynthSpec(types=("fan",), machines=1, clips=extent.clips))
     clips = sorted((folder / "clips" / "fan" / "train").glob("*.wav"))
-    specs: dict[str, FlowSpec] = {
+    specs: dict[str, ModelSpec] = {
         "Glow": GlowSpec(blocks=2, steps=1, hidden=16) if small else GlowSpec(),
         "MAF": MAFSpec(blocks=2, hidden=32) if small else MAFSpec(),
     }
@@ -106,7 +107,7 @@ def _rows(folder: Path, extent: Extent, small: bool, notes: dict[str, str]) -> I
 
 def _flow_rows(
     name: str,
-    model: Model,
+    model: RandomModel,
     clips: Sequence[Path],
     extent: Extent,
     notes: dict[str, str],
@@ -182,7 +183,9 @@ def _rates(
             )
 
 
-def _command_rows(name: str, model: Model, clips: Sequence[Path], extent: Extent) -> Iterator[Row]:
+def _command_rows(
+    name: str, model: RandomModel, clips: Sequence[Path], extent: Extent
+) -> Iterator[Row]:
     """Sound files to verdicts, on the GPU where there is an engine, and on the CPU."""
     from edgeflow_benchmarks.files_to_verdicts import edgeflow_scores
     from edgeflow_benchmarks.report import Row

@@ -11,7 +11,9 @@ import numpy as np
 import onnx
 import torch
 
-from edgeflow.models import Flow, FlowSpec, build
+from edgeflow.models import build
+from edgeflow.models.model import Model
+from edgeflow.models.spec import ModelSpec
 from edgeflow_export.activation_ranges import calibrate
 from edgeflow_export.audio_onnx import audio_onnx
 from edgeflow_export.bundle_writer import write_bundle
@@ -48,10 +50,10 @@ START_WINDOWS = 256
 
 
 @dataclass(frozen=True)
-class Model:
+class RandomModel:
     """A flow in both of its forms."""
 
-    flow: Flow
+    flow: Model
     """Unfolded, in torch."""
     onnx: bytes
     """Folded, as the bundle holds it."""
@@ -65,7 +67,7 @@ class Model:
         return np.concatenate([self.view(logmel) for logmel in clip_logmels(clips)])
 
 
-def make_model(spec: FlowSpec, hop: int, clips: list[Path], path: Path) -> Model:
+def make_model(spec: ModelSpec, hop: int, clips: list[Path], path: Path) -> RandomModel:
     """Build a flow of size ``spec`` from a fixed seed and write its bundle to ``path``.
 
     Args:
@@ -89,7 +91,7 @@ def make_model(spec: FlowSpec, hop: int, clips: list[Path], path: Path) -> Model
     frontend = {"mean": view.mean, "scale": view.scale}
     frontend |= {"window": logmel.window, "filterbank": logmel.filterbank}
     write_bundle(path, make_manifest(spec, view.spec), graph, frontend, golden)
-    return Model(flow, graph, path, view)
+    return RandomModel(flow, graph, path, view)
 
 
 def clip_logmels(clips: Sequence[Path]) -> list[Frames]:
@@ -105,7 +107,7 @@ def clip_samples(clips: Sequence[Path]) -> Array:
 
 
 def write_typed(
-    model: Model, precision: str, clips: Sequence[Path], path: Path, buckets: Sequence[int]
+    model: RandomModel, precision: str, clips: Sequence[Path], path: Path, buckets: Sequence[int]
 ) -> None:
     """Write a model's bundle in a precision, with the graph that starts at float32 samples.
 
@@ -139,7 +141,7 @@ def write_typed(
     write_bundle(path, manifest, graph, whole.frontend, golden, audio)
 
 
-def make_flow(spec: FlowSpec, windows: Array) -> Flow:
+def make_flow(spec: ModelSpec, windows: Array) -> Model:
     """A flow with random weights, its ActNorms started from (N, T, M) ``windows``."""
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(), torch.no_grad():
@@ -152,7 +154,7 @@ def make_flow(spec: FlowSpec, windows: Array) -> Flow:
     return flow.requires_grad_(False)
 
 
-def make_manifest(spec: FlowSpec, view: WindowSpec) -> Manifest:
+def make_manifest(spec: ModelSpec, view: WindowSpec) -> Manifest:
     """A manifest like that of a trained monitor."""
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -162,7 +164,7 @@ def make_manifest(spec: FlowSpec, view: WindowSpec) -> Manifest:
         precision="fp32",
         score_unit=SCORE_UNIT,
         threshold=Threshold(2.0, "fixed, for a benchmark", 0.01, 0, 10.0),
-        training=Training(spec.model, "nll", 0, 0, 0, 0, None, {"torch": torch.__version__}),
+        training=Training(spec.name, "nll", 0, 0, 0, 0, None, {"torch": torch.__version__}),
         tolerances=Tolerances(logmel_db=1e-3, nll=1e-4),
         members={},
     )

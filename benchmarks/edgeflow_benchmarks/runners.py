@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgeflow.models import Flow
+from edgeflow.models.model import Model
 from edgeflow_runtime.arrays import Array
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.tensorrt.build import build_engine
@@ -118,15 +118,15 @@ def _cuda_session(onnx: bytes, buckets: Sequence[int]) -> Run:
     return run
 
 
-def torch_runs(found: Runners, flow: Flow, example: Array) -> str:
+def torch_runs(found: Runners, flow: Model, example: Array) -> str:
     """Add torch, eager and compiled, of the unfolded flow; return the device it runs on."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # As everywhere else in the table, float32 is float32.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     moved = flow.to(device)
-    found.runs["torch eager"] = _torch_run(moved.nll, device)
-    compiled = _torch_run(torch.compile(moved.nll), device)
+    found.runs["torch eager"] = _torch_run(moved.score, device)
+    compiled = _torch_run(torch.compile(moved.score), device)
     try:
         compiled(example)
     except Exception as error:  # no compiler, an unsupported board: torch raises many classes

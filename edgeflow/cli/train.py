@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from edgeflow.models import MODELS, PRESETS
 from edgeflow_runtime.cli.options import FaultTally, FiniteFloat
 
 if TYPE_CHECKING:
-    import torch
-
-    from edgeflow.dataset import Dataset
-    from edgeflow.training.recipe import Recipe
-    from edgeflow_runtime.manifest import MachineId
+    from edgeflow.dataset import Dataset, Machine
 
 
 class Ceiling(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
@@ -45,7 +41,7 @@ class Ceiling(click.ParamType):  # type: ignore[type-arg]  # generic only since 
 @click.option("--id", "machine_id", help="Machine id, for example 00.")
 @click.option("--all", "every", is_flag=True, help="Every machine found (of --type, if given).")
 @click.option(
-    "--model", type=click.Choice(["glow", "maf"]), default="glow", show_default=True,
+    "--model", type=click.Choice(list(MODELS)), default="glow", show_default=True,
     help="Which flow.",
 )  # fmt: skip
 @click.option(
@@ -57,7 +53,7 @@ class Ceiling(click.ParamType):  # type: ignore[type-arg]  # generic only since 
     help="Folder of the run; with --all, one folder a machine below it.",
 )  # fmt: skip
 @click.option(
-    "--preset", type=click.Choice(["paper", "small"]), default="paper", show_default=True,
+    "--preset", type=click.Choice(PRESETS), default="paper", show_default=True,
     help="Sizes and speeds as in the paper, or small for a CPU.",
 )  # fmt: skip
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs; the preset's if not given.")
@@ -117,34 +113,39 @@ def train(
 
     require("torch", "train")
     from edgeflow.dataset import Dataset
-    from edgeflow.losses import LossSpec
-    from edgeflow.training.recipe import Recipe
-    from edgeflow.training.recipe import preset as preset_settings
-    from edgeflow_runtime.logmel import LogMelSpec
+    from edgeflow.training.corpus import Corpora
+    from edgeflow.training.run import is_finished
+    from edgeflow.training.train import train as train_machine
 
-    dataset = Dataset.scan(data)
-    machines = _machines(dataset, machine_type, machine_id, every)
-    config = Recipe(
-        data=str(data.resolve()),
-        machine=machines[0],
-        loss=LossSpec(loss, weight, ceiling),
-        settings=preset_settings(model, preset, epochs=epochs),
-        logmel=LogMelSpec(filterbank=filterbank),
-        channel=channel,
-        holdout=holdout,
-        seed=seed,
-    )
-    place = _device(device)
+    machines = _machines(Dataset.scan(data), machine_type, machine_id, every)
+    corpora = Corpora()
     with FaultTally() as tally:
         for machine in machines:
             with tally.one():
-                folder = output / machine.name if every else output
-                _train_one(dataclasses.replace(config, machine=machine), folder, place)
+                folder = output / machine.id.name if every else output
+                finished = is_finished(folder)
+                run = train_machine(
+                    machine,
+                    folder,
+                    model=model,
+                    loss=loss,
+                    preset=preset,
+                    epochs=epochs,
+                    ceiling=ceiling,
+                    outlier_weight=weight,
+                    filterbank=filterbank,
+                    channel=channel,
+                    holdout=holdout,
+                    seed=seed,
+                    device=device,
+                    corpora=corpora,
+                )
+                click.echo(f"{folder}: {'already trained' if finished else run}")
 
 
 def _machines(
     dataset: Dataset, machine_type: str | None, machine_id: str | None, every: bool
-) -> list[MachineId]:
+) -> list[Machine]:
     """The machines that the options name."""
     from edgeflow_runtime.errors import ConfigError, DataError
 
@@ -152,41 +153,10 @@ def _machines(
         if machine_id is not None:
             raise ConfigError("--all trains every machine: leave --id out")
         chosen = dataset.of_type(machine_type) if machine_type else dataset.machines.values()
-        trainable = [machine.id for machine in chosen if machine.train]
+        trainable = [machine for machine in chosen if machine.train]
         if not trainable:
             raise DataError(f"'{dataset.root}' holds no training clip")
         return trainable
     if machine_type is None or machine_id is None:
         raise ConfigError("name the machine with --type and --id, or train --all")
-    return [dataset.machine(machine_type, machine_id).id]
-
-
-def _device(name: str) -> torch.device:
-    """The device to train on; ``auto`` takes the GPU where there is one."""
-    import torch
-
-    from edgeflow_runtime.errors import TrainingError
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    elif name == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("--device cuda: torch finds no GPU here; take --device cpu")
-    return torch.device(name)
-
-
-def _train_one(config: Recipe, folder: Path, device: torch.device) -> None:
-    """Train one machine and say how it ended."""
-    from edgeflow.training.loop import last_row
-    from edgeflow.training.run import train_run
-
-    worked = train_run(config, folder, device)
-    if not worked:
-        click.echo(f"{folder}: already trained")
-        return
-    row = last_row(folder)
-    click.echo(
-        f"{folder}: trained, {row['epoch']} epochs on "
-        f"{device.type}, target NLL {row['target_nll']:.4f}, held-out {row['heldout_nll']:.4f}"
-        + (f", {row['outliers_passing_share']:.1%} of outliers passing" if "outlier_nll" in row
-           else "")
-    )  # fmt: skip
+    return [dataset.machine(machine_type, machine_id)]

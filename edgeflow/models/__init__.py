@@ -1,17 +1,58 @@
-"""Normalizing flows with additive couplings over log-Mel windows."""
+"""The models over log-Mel windows, in one registry: a kind is a file here and a line in its table.
 
-from edgeflow.models.flow import Flow
-from edgeflow.models.folded import FoldedFlow
-from edgeflow.models.glow import Glow, GlowSpec
-from edgeflow.models.maf import MAF, MAFSpec
+Names are known without torch; a kind's module is loaded when it is first used.
+"""
 
-FlowSpec = GlowSpec | MAFSpec
-"""The size of a flow, of any kind."""
+from __future__ import annotations
+
+import dataclasses
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from edgeflow_runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from edgeflow.models.kind import ModelKind
+    from edgeflow.models.model import Model
+    from edgeflow.models.spec import ModelSettings, ModelSpec
+
+MODELS = {
+    "glow": "edgeflow.models.glow",
+    "maf": "edgeflow.models.maf",
+}
+"""The registry: the module of each kind, which says in its ``KIND`` what it is."""
+
+PRESETS = ("paper", "small")
+"""Sizes and speeds as in Dohi et al. (ICASSP 2021), and small ones for a CPU."""
 
 
-def build(spec: FlowSpec) -> Flow:
-    """A fresh flow of the size that ``spec`` gives."""
-    return Glow(spec) if isinstance(spec, GlowSpec) else MAF(spec)
+def kind_of(name: object) -> ModelKind:
+    """A kind of model by its name.
+
+    Raises:
+        ConfigError: there is none of that name; those that there are, are listed.
+    """
+    if not isinstance(name, str) or name not in MODELS:
+        raise ConfigError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
+    kind: ModelKind = import_module(MODELS[name]).KIND
+    return kind
 
 
-__all__ = ["MAF", "Flow", "FlowSpec", "FoldedFlow", "Glow", "GlowSpec", "MAFSpec", "build"]
+def build(spec: ModelSpec) -> Model:
+    """A fresh model of the kind and size that ``spec`` gives."""
+    return kind_of(spec.name).build(spec)
+
+
+def preset(model: str, name: str, *, bands: int = 128, epochs: int | None = None) -> ModelSettings:
+    """The settings of a preset, for windows of ``bands`` bands, with other epochs if given.
+
+    Raises:
+        ConfigError: there is no such model or preset, or the numbers make no sense.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
+    settings: ModelSettings = getattr(kind_of(model), name)
+    sized = dataclasses.replace(settings, model=dataclasses.replace(settings.model, bands=bands))
+    if epochs is None:
+        return sized
+    return dataclasses.replace(sized, schedule=dataclasses.replace(sized.schedule, epochs=epochs))

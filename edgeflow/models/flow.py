@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from edgeflow.models.folded import LOG_2PI, FoldedFlow
+from edgeflow.models.folded import LOG_2PI
+from edgeflow.models.model import Model
 
 
-class Flow(nn.Module, ABC):
+class Flow(Model):
     r"""A density over windows (T, M), given by an invertible map to a standard normal.
 
     .. math:: \mathrm{NLL}(x) = \frac{1}{D}\Big(\tfrac12 \lVert z \rVert^2 +
               \tfrac{D}{2} \log 2\pi - \log|\det \partial z / \partial x|\Big), \quad D = T M
 
     All NLL are in nats per dimension. With additive couplings ``log_det`` does not depend on the
-    data.
-
-    Args:
-        frames: T.
-        bands: M.
+    data; with others it does, and a fold has to keep it.
     """
-
-    def __init__(self, frames: int, bands: int) -> None:
-        super().__init__()
-        self.frames = frames
-        self.bands = bands
-
-    @property
-    def dims(self) -> int:
-        """D, the number of dimensions of a window."""
-        return self.frames * self.bands
 
     @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,27 +33,30 @@ class Flow(nn.Module, ABC):
     def energy_map(self, z: Tensor) -> Tensor:
         """Half the squared norm of ``z`` (N, D), per (time, mel) cell: (N, t, m)."""
 
-    @abstractmethod
-    def initialize(self, x: Tensor) -> None:
-        """Start every ActNorm from the batch ``x`` (N, T, M). Call once, before training."""
-
-    @abstractmethod
-    def fold(self) -> FoldedFlow:
-        """The same NLL as a plain inference module: constants folded, no determinant."""
-
-    def nll(self, x: Tensor) -> Tensor:
+    def score(self, x: Tensor) -> Tensor:
         """NLL of windows (N, T, M) as (N,), in nats per dimension."""
         z, log_det = self.forward(x)
         energy = 0.5 * z.square().sum(dim=1)
         return (energy - log_det) / self.dims + 0.5 * LOG_2PI
 
-    def nll_map(self, x: Tensor) -> Tensor:
-        """NLL per (time, mel) cell as (N, t, m); its sum over the cells is :meth:`nll`.
+    def score_map(self, x: Tensor) -> Tensor:
+        """NLL per (time, mel) cell as (N, t, m); its sum over the cells is :meth:`score`.
 
-        The normalisation and ``log_det``, which do not depend on the data, are spread evenly.
+        The normalisation and ``log_det`` are spread evenly.
         """
         z, log_det = self.forward(x)
         energy = self.energy_map(z)  # (N, t, m)
         constant = 0.5 * LOG_2PI - log_det / self.dims  # (N,)
         cells = energy.shape[1] * energy.shape[2]
         return energy / self.dims + (constant / cells)[:, None, None]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density of windows (N, T, M) as (N,), in nats: not per dimension."""
+        return -self.dims * self.score(x)
+
+    @torch.no_grad()
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Windows drawn from the density, (count, T, M), standardised as what it learned from."""
+        like = next(self.parameters())
+        noise = torch.randn(count, self.dims, generator=generator, dtype=like.dtype)
+        return self.inverse(noise.to(like.device))

@@ -15,24 +15,25 @@ from torch import Tensor, nn
 LOG_2PI = math.log(2 * math.pi)
 
 
-class FoldedFlow(nn.Module, ABC):
+class FoldedModel(nn.Module, ABC):
     """An inference module: ``windows`` (N, T, M) to ``nll`` (N,) and ``nll_map`` (N, t, m).
 
-    Both in nats per dimension; the map adds up to ``nll``.
+    Both are scores in the model's unit, for a flow nats per dimension; the map adds up to ``nll``.
 
     Attributes:
-        conditioners: the networks of the couplings, in order.
+        conditioners: what may be given a smaller precision, in order: a flow's the networks of its
+            couplings. All else stays float32.
     """
 
     conditioners: nn.ModuleList
 
     def forward(self, windows: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
-        nll_map = self.nll_map(windows)
+        nll_map = self.score_map(windows)
         return nll_map.sum(dim=(1, 2)), nll_map
 
     @abstractmethod
-    def nll_map(self, windows: Tensor) -> Tensor:
+    def score_map(self, windows: Tensor) -> Tensor:
         """(N, T, M) to (N, t, m)."""
 
 

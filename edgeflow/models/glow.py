@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from edgeflow.models.flow import Flow
 from edgeflow.models.folded import (
-    FoldedFlow,
+    FoldedModel,
     constant_share,
     device_of,
     frozen,
     gathered_taps,
     merge_cells,
 )
+from edgeflow.models.kind import ModelKind
+from edgeflow.models.spec import ModelSettings, ModelSpec, Schedule
 from edgeflow.models.transforms import (
     ActNorm,
     AdditiveCoupling,
@@ -28,16 +30,16 @@ from edgeflow.models.transforms import (
     Transform,
     squeeze,
 )
-from edgeflow_runtime.documents import Document
 from edgeflow_runtime.errors import ConfigError
+from edgeflow_runtime.views import WindowSpec
 
 
 @dataclass(frozen=True)
-class GlowSpec(Document):
+class GlowSpec(ModelSpec):
     """Size of a :class:`Glow`; the defaults are those of Dohi et al. (ICASSP 2021)."""
 
-    model: str = "glow"
-    """Always ``glow``: it tells the specifications apart in a document."""
+    name: str = "glow"
+    """Always ``glow``."""
     frames: int = 32
     """Frames per window, T; a multiple of 2 ** blocks."""
     bands: int = 128
@@ -50,10 +52,7 @@ class GlowSpec(Document):
     """Hidden channels of each coupling's network."""
 
     def __post_init__(self) -> None:
-        if self.model != "glow":
-            raise ConfigError(f"this is a specification of a glow, not of a {self.model!r}")
-        if min(self.frames, self.bands, self.blocks, self.steps, self.hidden) < 1:
-            raise ConfigError(f"the sizes of a Glow are positive, found {self}")
+        self.check("glow", self.blocks, self.steps, self.hidden)
         if self.frames % 2**self.blocks or self.bands % 2**self.blocks:
             raise ConfigError(
                 f"a Glow of {self.blocks} blocks halves its window {self.blocks} times, which "
@@ -202,7 +201,7 @@ class Glow(Flow):
         return [part.view(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
 
-class FoldedGlow(FoldedFlow):
+class FoldedGlow(FoldedModel):
     """A Glow whose ActNorms and 1x1 matrices have become one convolution a step."""
 
     def __init__(self, flow: Glow) -> None:
@@ -222,8 +221,8 @@ class FoldedGlow(FoldedFlow):
         self.constant = constant_share(log_det.double(), flow.dims, cells)
         self.requires_grad_(False)
 
-    def nll_map(self, windows: Tensor) -> Tensor:
-        """See :class:`FoldedFlow`; one cell per 2 x 2 patch of the window."""
+    def score_map(self, windows: Tensor) -> Tensor:
+        """See :class:`FoldedModel`; one cell per 2 x 2 patch of the window."""
         h = windows.unsqueeze(1)
         energies = []
         for k, (mean, scale) in enumerate(zip(self.means, self.scales, strict=True)):
@@ -251,3 +250,21 @@ class FoldedGlow(FoldedFlow):
     def _add_prior(self, prior: Prior, dims: int) -> None:
         self.means.append(frozen(prior.mean[None]))
         self.scales.append(frozen((-prior.log_std).exp()[None] * math.sqrt(0.5 / dims)))
+
+
+KIND = ModelKind(
+    GlowSpec,
+    Glow,
+    paper=ModelSettings(
+        model=GlowSpec(),
+        view=WindowSpec(frames=32, hop=4),
+        schedule=Schedule(epochs=100, batch=64, optimiser="adamax", learning_rate=5e-4),
+        pretraining=Schedule(epochs=10, batch=64, optimiser="adamax", learning_rate=5e-4),
+    ),
+    small=ModelSettings(
+        model=GlowSpec(steps=4, hidden=32),
+        view=WindowSpec(frames=32, hop=8),
+        schedule=Schedule(epochs=30, batch=64, optimiser="adamax", learning_rate=2e-3),
+        pretraining=Schedule(epochs=10, batch=64, optimiser="adamax", learning_rate=2e-3),
+    ),
+)

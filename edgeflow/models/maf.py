@@ -11,23 +11,24 @@ from torch import Tensor, nn
 
 from edgeflow.models.flow import Flow
 from edgeflow.models.folded import (
-    FoldedFlow,
+    FoldedModel,
     constant_share,
     device_of,
     frozen,
     frozen_linear,
 )
+from edgeflow.models.kind import ModelKind
+from edgeflow.models.spec import ModelSettings, ModelSpec, Schedule
 from edgeflow.models.transforms import ActNorm, AdditiveAutoregression
-from edgeflow_runtime.documents import Document
-from edgeflow_runtime.errors import ConfigError
+from edgeflow_runtime.views import WindowSpec
 
 
 @dataclass(frozen=True)
-class MAFSpec(Document):
+class MAFSpec(ModelSpec):
     """Size of a :class:`MAF`; the defaults are those of Dohi et al. (ICASSP 2021)."""
 
-    model: str = "maf"
-    """Always ``maf``: it tells the specifications apart in a document."""
+    name: str = "maf"
+    """Always ``maf``."""
     frames: int = 4
     """Frames per window, T."""
     bands: int = 128
@@ -38,10 +39,7 @@ class MAFSpec(Document):
     """Hidden units of each block."""
 
     def __post_init__(self) -> None:
-        if self.model != "maf":
-            raise ConfigError(f"this is a specification of a maf, not of a {self.model!r}")
-        if min(self.frames, self.bands, self.blocks, self.hidden) < 1:
-            raise ConfigError(f"the sizes of a MAF are positive, found {self}")
+        self.check("maf", self.blocks, self.hidden)
 
 
 class MAF(Flow):
@@ -103,7 +101,7 @@ class MAF(Flow):
         return FoldedMAF(self)
 
 
-class FoldedMAF(FoldedFlow):
+class FoldedMAF(FoldedModel):
     r"""A MAF whose ActNorms have gone into its blocks.
 
     Let a latent be :math:`y = (u + B) \odot S`. Following ``u`` instead of ``y``, each block only
@@ -132,10 +130,28 @@ class FoldedMAF(FoldedFlow):
         self.constant = constant_share(log_det, flow.dims, cells=flow.dims)
         self.requires_grad_(False)
 
-    def nll_map(self, windows: Tensor) -> Tensor:
-        """See :class:`FoldedFlow`; one cell per dimension."""
+    def score_map(self, windows: Tensor) -> Tensor:
+        """See :class:`FoldedModel`; one cell per dimension."""
         u = windows.flatten(1)  # (N, D)
         for conditioner in self.conditioners:
             u = u + conditioner(u)
         squares = ((u + self.shift) * self.scale).square() + self.constant
         return squares.view(-1, *self.shape)
+
+
+KIND = ModelKind(
+    MAFSpec,
+    MAF,
+    paper=ModelSettings(
+        model=MAFSpec(),
+        view=WindowSpec(frames=4, hop=4),
+        schedule=Schedule(epochs=100, batch=64, optimiser="adam", learning_rate=1e-4),
+        pretraining=Schedule(epochs=20, batch=256, optimiser="adam", learning_rate=3e-4),
+    ),
+    small=ModelSettings(
+        model=MAFSpec(hidden=256),
+        view=WindowSpec(frames=4, hop=4),
+        schedule=Schedule(epochs=30, batch=64, optimiser="adam", learning_rate=3e-4),
+        pretraining=Schedule(epochs=20, batch=256, optimiser="adam", learning_rate=1e-3),
+    ),
+)

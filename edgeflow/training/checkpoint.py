@@ -1,4 +1,4 @@
-"""The state of a training in one safetensors file: flow, optimiser, epoch. No pickle."""
+"""The state of a training in one safetensors file: model, optimiser, epoch. No pickle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from edgeflow.models import Flow
+from edgeflow.models.model import Model
 from edgeflow_runtime.errors import DamagedRunError
 from edgeflow_runtime.storage import write_bytes
 
@@ -19,9 +19,11 @@ CHECKPOINT = "checkpoint.safetensors"
 DAMAGED = "cannot be used: delete it to train from the start"
 
 
-def save_checkpoint(folder: Path, epoch: int, flow: Flow, optimiser: torch.optim.Optimizer) -> None:
+def save_checkpoint(
+    folder: Path, epoch: int, model: Model, optimiser: torch.optim.Optimizer
+) -> None:
     """Write the state after ``epoch`` epochs, whole or not at all. Raises ``StorageError``."""
-    tensors = {f"flow.{name}": value for name, value in flow.state_dict().items()}
+    tensors = {f"flow.{name}": value for name, value in model.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         for key, value in state.items():
             tensors[f"optimiser.{index}.{key}"] = torch.as_tensor(value)
@@ -31,19 +33,19 @@ def save_checkpoint(folder: Path, epoch: int, flow: Flow, optimiser: torch.optim
 
 
 def load_checkpoint(
-    folder: Path, flow: Flow, optimiser: torch.optim.Optimizer | None = None
+    folder: Path, model: Model, optimiser: torch.optim.Optimizer | None = None
 ) -> int:
-    """Load the last state into ``flow`` (and ``optimiser``); return its epoch, 0 if none is kept.
+    """Load the last state into ``model`` (and ``optimiser``); return its epoch, 0 if none is kept.
 
     Raises:
-        DamagedRunError: the checkpoint is damaged or of another flow.
+        DamagedRunError: the checkpoint is damaged or of another model.
     """
     path = folder / CHECKPOINT
     if not path.exists():
         return 0
     try:
         epoch, tensors = _read(path)
-        flow.load_state_dict(_under("flow.", tensors))
+        model.load_state_dict(_under("flow.", tensors))
     except (SafetensorError, RuntimeError, OSError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DamagedRunError(f"'{path}' {DAMAGED} ({reason})") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from edgeflow.dataset import Dataset, Machine
 from edgeflow.features import FeatureStore
+from edgeflow.losses import LossSpec
 from edgeflow.training.recipe import Recipe
 from edgeflow_runtime.arrays import Frames
 from edgeflow_runtime.audio import sound_info
@@ -59,40 +60,40 @@ class Corpus:
     """Features of all machines of a type, standardised, in one (F, M) tensor.
 
     A band that never varies (an empty upper band of resampled sound, say) has no density. It is
-    filled with unit noise, once, so that the flow learns to leave it alone; when scoring it is 0.
+    filled with unit noise, once, so that the model learns to leave it alone; when scoring it is 0.
 
     Args:
         splits: one per machine of the type.
-        features: the log-Mel of each machine's learn and held-out clips, by path.
+        logmels: of each machine's learn and held-out clips, by path.
         spec: how frames become windows.
+        features: how the log-Mel was made.
         device: where the tensor lives.
         seed: of the noise.
-        min_rate_hz: the lowest rate among the recordings, 0 for arrays.
     """
 
     def __init__(
         self,
         splits: list[Split],
-        features: dict[Path, Frames],
+        logmels: dict[Path, Frames],
         spec: WindowSpec,
+        features: Features,
         device: torch.device,
         seed: int,
-        min_rate_hz: int = 0,
     ) -> None:
-        self.min_rate_hz = min_rate_hz
+        self.features = features
         self.splits = {split.machine.id.name: split for split in splits}
         paths = [path for split in splits for path in split.learn + split.heldout]
         self._first = dict(
-            zip(paths, np.cumsum([0] + [len(features[path]) for path in paths]), strict=False)
+            zip(paths, np.cumsum([0] + [len(logmels[path]) for path in paths]), strict=False)
         )
-        self._frames = {path: len(features[path]) for path in paths}
-        learn = np.concatenate([features[p] for split in splits for p in split.learn])
+        self._frames = {path: len(logmels[path]) for path in paths}
+        learn = np.concatenate([logmels[p] for split in splits for p in split.learn])
         mean = learn.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = learn.std(axis=0, dtype=np.float64)
         dead = spread < DEAD_DB
         scale = np.where(dead, DEAD_SCALE, spread).astype(np.float32)
         self.view = View(spec, mean, scale)
-        table = self.view.standardise(np.concatenate([features[path] for path in paths]))
+        table = self.view.standardise(np.concatenate([logmels[path] for path in paths]))
         noise = np.random.default_rng(seed).standard_normal((len(table), int(dead.sum())))
         table[:, dead] = noise
         self.table = torch.from_numpy(table).to(device)
@@ -146,35 +147,60 @@ class Corpus:
         return self.starts([path for split in self.splits.values() for path in split.learn])
 
 
-def load_corpus(dataset: Dataset, config: Recipe, device: torch.device) -> Corpus:
-    """Read the training clips of the config's machine type.
+class Corpora:
+    """Reads the corpus of a machine type once, however many of its machines are trained in turn."""
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._corpus: Corpus | None = None
+
+    def of(self, recipe: Recipe, device: torch.device) -> Corpus:
+        """The corpus that ``recipe`` wants; the one before is let go if it is another.
+
+        Raises:
+            DataError: a clip cannot be used, or a machine has too few.
+        """
+        dataset = Dataset.scan(recipe.data)
+        _check_enough(dataset.machine(recipe.machine.machine_type, recipe.machine.machine_id))
+        shared = replace(recipe, machine=replace(recipe.machine, machine_id=""), loss=LossSpec())
+        if self._corpus is None or (shared, device) != self._key:
+            self._key, self._corpus = None, None
+            self._corpus = load_corpus(dataset, recipe, device)
+            self._key = shared, device
+        return self._corpus
+
+
+def load_corpus(dataset: Dataset, recipe: Recipe, device: torch.device) -> Corpus:
+    """Read the training clips of the recipe's machine type.
 
     Raises:
-        DataError: a clip cannot be used, or a machine has too few.
+        DataError: a clip cannot be used.
     """
-    machines = dataset.of_type(config.machine.machine_type)
-    target = dataset.machine(config.machine.machine_type, config.machine.machine_id)
+    machines = dataset.of_type(recipe.machine.machine_type)
+    splits = [
+        split_clips(machine, recipe.holdout, recipe.seed) for machine in machines if machine.train
+    ]
+    paths = [path for split in splits for path in split.learn + split.heldout]
+    arrays, spec = dataset.holds_arrays, recipe.logmel
+    features = Features(
+        bands=spec.bands,
+        min_rate_hz=0 if arrays else lowest_rate(paths, spec.rate_hz),
+        channel=recipe.channel,
+        logmel=None if arrays else spec,
+    )
+    read = FeatureStore(features).read_all(paths, recipe.machine.machine_type)
+    logmels = dict(zip(paths, read, strict=True))
+    for path, logmel in logmels.items():
+        check_length(path, len(logmel), recipe.settings.view)
+    return Corpus(splits, logmels, recipe.settings.view, features, device, recipe.seed)
+
+
+def _check_enough(target: Machine) -> None:
     if len(target.train) < 3:
         raise DataError(
             f"{target.id.name} has {len(target.train)} training clip(s); at least 3 are "
             "needed, of which one is held out to set the threshold"
         )
-    splits = [
-        split_clips(machine, config.holdout, config.seed) for machine in machines if machine.train
-    ]
-    paths = [path for split in splits for path in split.learn + split.heldout]
-    min_rate_hz = 0 if dataset.holds_arrays else lowest_rate(paths, config.logmel.rate_hz)
-    features = Features(
-        config.logmel.bands,
-        min_rate_hz,
-        config.channel,
-        None if dataset.holds_arrays else config.logmel,
-    )
-    logmels = FeatureStore(features).read_all(paths, config.machine.machine_type)
-    for path, logmel in zip(paths, logmels, strict=True):
-        check_length(path, len(logmel), config.settings.view)
-    by_path = dict(zip(paths, logmels, strict=True))
-    return Corpus(splits, by_path, config.settings.view, device, config.seed, min_rate_hz)
 
 
 def check_length(path: Path, frames: int, view: WindowSpec) -> None:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from edgeflow.losses import LossSpec, loss_of
-from edgeflow.models import Flow
+from edgeflow.models.model import Model
+from edgeflow.models.spec import Schedule
 from edgeflow.training.checkpoint import load_checkpoint, save_checkpoint
 from edgeflow.training.corpus import Corpus
-from edgeflow.training.recipe import Schedule
 from edgeflow_runtime.errors import DamagedRunError, TrainingError
 from edgeflow_runtime.progress import Progress
 from edgeflow_runtime.storage import write_text
@@ -59,18 +59,18 @@ class Task:
     """Seed of the batches."""
 
 
-def train(flow: Flow, corpus: Corpus, task: Task) -> None:
-    """Train ``flow`` in place, going on from the folder's checkpoint if it holds one.
+def train(model: Model, corpus: Corpus, task: Task) -> None:
+    """Train ``model`` in place, going on from the folder's checkpoint if it holds one.
 
     The batches of an epoch depend on the seed and the epoch alone, so an interrupted training that
-    goes on gives the same flow as an unbroken one.
+    goes on gives the same model as an unbroken one.
 
     Raises:
         TrainingError: the loss is not finite; the last good checkpoint is kept.
         StorageError: a checkpoint cannot be written.
     """
-    optimiser = make_optimiser(flow, task.schedule)
-    first = load_checkpoint(task.folder, flow, optimiser) + 1
+    optimiser = make_optimiser(model, task.schedule)
+    first = load_checkpoint(task.folder, model, optimiser) + 1
     rows = _kept_rows(task.folder, first)
     steps = math.ceil(len(task.target) / task.schedule.batch)
     saved = time.monotonic()
@@ -78,15 +78,15 @@ def train(flow: Flow, corpus: Corpus, task: Task) -> None:
     with Progress(task.label, total * steps, "step", done=(first - 1) * steps) as progress:
         for epoch in range(first, total + 1):
             began = time.monotonic()
-            sums = _train_epoch(flow, corpus, task, optimiser, epoch, progress)
+            sums = _train_epoch(model, corpus, task, optimiser, epoch, progress)
             row = {"epoch": epoch, **sums, "seconds": round(time.monotonic() - began, 3)}
             if task.heldout is not None and len(task.heldout):
-                row["heldout_nll"] = mean_nll(flow, corpus, task.heldout)
-            _check_weights(flow, epoch)
+                row["heldout_nll"] = mean_nll(model, corpus, task.heldout)
+            _check_weights(model, epoch)
             rows.append(json.dumps(row))
             if epoch == total or time.monotonic() - saved > SAVE_INTERVAL_S:
                 write_text(task.folder / LOG, "\n".join(rows) + "\n")
-                save_checkpoint(task.folder, epoch, flow, optimiser)
+                save_checkpoint(task.folder, epoch, model, optimiser)
                 saved = time.monotonic()
 
 
@@ -100,17 +100,17 @@ def last_row(folder: Path) -> dict[str, Any]:
     return row
 
 
-def make_optimiser(flow: Flow, schedule: Schedule) -> torch.optim.Optimizer:
+def make_optimiser(model: Model, schedule: Schedule) -> torch.optim.Optimizer:
     """The optimiser that ``schedule`` names; Adam in its fused form, which is faster."""
     if schedule.optimiser == "adamax":
-        return torch.optim.Adamax(flow.parameters(), lr=schedule.learning_rate, foreach=True)
-    return torch.optim.Adam(flow.parameters(), lr=schedule.learning_rate, fused=True)
+        return torch.optim.Adamax(model.parameters(), lr=schedule.learning_rate, foreach=True)
+    return torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, fused=True)
 
 
 @torch.no_grad()
-def mean_nll(flow: Flow, corpus: Corpus, starts: Tensor) -> float:
+def mean_nll(model: Model, corpus: Corpus, starts: Tensor) -> float:
     """Mean NLL in nats per dimension of the windows that begin at ``starts`` (n,)."""
-    parts = [flow.nll(corpus.windows(part)) for part in torch.split(starts, EVALUATION_BATCH)]
+    parts = [model.score(corpus.windows(part)) for part in torch.split(starts, EVALUATION_BATCH)]
     return float(torch.cat(parts).double().mean())
 
 
@@ -128,7 +128,7 @@ def batch_starts(task: Task, epoch: int) -> list[tuple[Tensor, Tensor | None]]:
 
 
 def _train_epoch(
-    flow: Flow,
+    model: Model,
     corpus: Corpus,
     task: Task,
     optimiser: torch.optim.Optimizer,
@@ -140,7 +140,7 @@ def _train_epoch(
     seen = torch.zeros(len(batches), 4, device=corpus.device)  # loss, target, outlier, passed
     looked = 0
     for step, (target, outliers) in enumerate(batches):
-        seen[step] = _step(flow, corpus, task, optimiser, target, outliers)
+        seen[step] = _step(model, corpus, task, optimiser, target, outliers)
         if step - looked + 1 >= LOOK_INTERVAL or step == len(batches) - 1:
             _check_finite(seen[looked : step + 1], epoch, looked, len(batches))
             progress.advance(_note(task, epoch, seen[step].tolist()), step + 1 - looked)
@@ -158,7 +158,7 @@ def _train_epoch(
 
 
 def _step(
-    flow: Flow,
+    model: Model,
     corpus: Corpus,
     task: Task,
     optimiser: torch.optim.Optimizer,
@@ -167,7 +167,7 @@ def _step(
 ) -> Tensor:
     """One step; returns (loss, target NLL, outlier NLL, outliers passing) on the device."""
     starts = target if outliers is None else torch.cat([target, outliers])
-    nll = flow.nll(corpus.windows(starts))
+    nll = model.score(corpus.windows(starts))
     target_nll = nll[: len(target)]
     outlier_nll = None if outliers is None else nll[len(target) :]
     loss, passed = loss_of(task.loss, target_nll, outlier_nll, task.ceiling)
@@ -187,10 +187,10 @@ def _check_finite(seen: Tensor, epoch: int, first: int, steps: int) -> None:
         )
 
 
-def _check_weights(flow: Flow, epoch: int) -> None:
-    """Refuse to keep a flow that the epoch's last step has broken."""
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in flow.parameters()):
-        raise TrainingError(f"the flow is not finite after epoch {epoch}'s last batch: {DIVERGED}")
+def _check_weights(model: Model, epoch: int) -> None:
+    """Refuse to keep a model that the epoch's last step has broken."""
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
+        raise TrainingError(f"the model is not finite after epoch {epoch}'s last batch: {DIVERGED}")
 
 
 def _note(task: Task, epoch: int, seen: list[float]) -> str:

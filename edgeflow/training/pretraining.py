@@ -1,11 +1,13 @@
-"""One flow for all machines of a type: the start of losses (4) and (5), and their c."""
+"""One model for all machines of a type: the start of losses (4) and (5), and their c."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -13,39 +15,66 @@ import torch
 from edgeflow import __version__
 from edgeflow.features import cache_root
 from edgeflow.losses import LossSpec
-from edgeflow.models import Flow, build
+from edgeflow.models import build
+from edgeflow.models.model import Model
 from edgeflow.training.checkpoint import checkpoint_epoch, load_checkpoint
 from edgeflow.training.corpus import Corpus
 from edgeflow.training.loop import Task, mean_nll, train
 from edgeflow.training.recipe import Recipe
-from edgeflow_runtime.errors import DamagedRunError
+from edgeflow_runtime.errors import DamagedRunError, StorageError
 from edgeflow_runtime.storage import write_text
 
 CEILING = "ceiling.json"
 
 
-def pretrained(config: Recipe, corpus: Corpus) -> tuple[Flow, float]:
-    """The flow of all machines of the type, and c, the mean NLL it reached on their windows.
+def pretrained(recipe: Recipe, corpus: Corpus) -> tuple[Model, float]:
+    """The model of all machines of the type, and c, the mean NLL it reached on their windows.
 
-    Made once per type, flow, data and seed, kept in the cache, and reused for every machine and
+    Made once per type, model, data and seed, kept in the cache, and reused for every machine and
     loss. An interrupted one goes on where it stopped.
 
     Returns:
-        The flow on the corpus's device, and c in nats per dimension.
+        The model on the corpus's device, and c in nats per dimension.
     """
-    folder = _folder(config, corpus)
+    folder = _folder(recipe, corpus)
+    with _alone(folder):
+        try:
+            return _pretrained_in(folder, recipe, corpus)
+        except DamagedRunError:  # by a crash or a full disk, in a cache that nobody looks into
+            shutil.rmtree(folder)
+            return _pretrained_in(folder, recipe, corpus)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a pre-training, so that of two that need it one makes it and the other waits for it.
+
+    The system lets go of the lock when its holder ends, however that ends.
+    """
+    from filelock import FileLock, Timeout
+
     try:
-        return _pretrained_in(folder, config, corpus)
-    except DamagedRunError:  # by a crash or a full disk, in a cache that nobody looks into
-        shutil.rmtree(folder)
-        return _pretrained_in(folder, config, corpus)
+        locks = cache_root() / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{folder.name}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            print(f"waiting for another process, which is making '{folder}'", file=sys.stderr)
+            lock.acquire()
+    except OSError as error:
+        raise StorageError(f"'{locks}' cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _pretrained_in(folder: Path, config: Recipe, corpus: Corpus) -> tuple[Flow, float]:
-    flow = fresh_flow(config, corpus, corpus.all_starts())
-    schedule = config.settings.pretraining
+def _pretrained_in(folder: Path, recipe: Recipe, corpus: Corpus) -> tuple[Model, float]:
+    model = fresh_model(recipe, corpus, corpus.all_starts())
+    schedule = recipe.settings.pretraining
     if checkpoint_epoch(folder) < schedule.epochs:
-        name = config.machine.machine_type
+        name = recipe.machine.machine_type
         task = Task(
             folder=folder,
             label=f"pre-training on every {name}",
@@ -55,48 +84,48 @@ def _pretrained_in(folder: Path, config: Recipe, corpus: Corpus) -> tuple[Flow, 
             target=corpus.all_starts(),
             outliers=None,
             heldout=None,
-            seed=config.seed,
+            seed=recipe.seed,
         )
-        train(flow, corpus, task)
-    load_checkpoint(folder, flow)
-    return flow, _ceiling(folder, flow, corpus)
+        train(model, corpus, task)
+    load_checkpoint(folder, model)
+    return model, _ceiling(folder, model, corpus)
 
 
-def fresh_flow(config: Recipe, corpus: Corpus, starts: torch.Tensor) -> Flow:
-    """An untrained flow on the corpus's device, its ActNorms started from windows at ``starts``."""
+def fresh_model(recipe: Recipe, corpus: Corpus, starts: torch.Tensor) -> Model:
+    """An untrained model on the corpus's device, its start made from windows at ``starts``."""
     with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        flow = build(config.settings.flow)
+        torch.manual_seed(recipe.seed)
+        model = build(recipe.settings.model)
         chosen = torch.randperm(len(starts))[:512]
-    flow = flow.to(corpus.device)
+    model = model.to(corpus.device)
     if corpus.device.type == "cpu":
         # Convolutions train 1.6 times as fast. (torch's types know no such call.)
-        flow.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    flow.initialize(corpus.windows(starts[chosen.to(starts.device)]))
-    return flow
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.initialize(corpus.windows(starts[chosen.to(starts.device)]))
+    return model
 
 
-def _ceiling(folder: Path, flow: Flow, corpus: Corpus) -> float:
+def _ceiling(folder: Path, model: Model, corpus: Corpus) -> float:
     path = folder / CEILING
     with suppress(OSError, ValueError, KeyError, TypeError):  # not there, or damaged: made anew
         return float(json.loads(path.read_text(encoding="utf-8"))["ceiling"])
-    ceiling = mean_nll(flow, corpus, corpus.all_starts())
+    ceiling = mean_nll(model, corpus, corpus.all_starts())
     write_text(path, json.dumps({"ceiling": ceiling}) + "\n")
     return ceiling
 
 
-def _folder(config: Recipe, corpus: Corpus) -> Path:
-    settings = config.settings
+def _folder(recipe: Recipe, corpus: Corpus) -> Path:
+    settings = recipe.settings
     key = {
         "edgeflow": __version__,
-        "flow": settings.flow.to_dict(),
+        "flow": settings.model.to_dict(),
         "window": settings.view.to_dict(),
         "schedule": settings.pretraining.to_dict(),
-        "seed": config.seed,
+        "seed": recipe.seed,
         "device": corpus.device.type,
         "data": corpus.digest,
         "clips": {name: len(split.learn) for name, split in corpus.splits.items()},
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    name = f"{config.machine.machine_type}-{settings.flow.model}-{digest}"
+    name = f"{recipe.machine.machine_type}-{settings.model.name}-{digest}"
     return cache_root() / "pretrained" / name

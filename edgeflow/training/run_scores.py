@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from edgeflow.features import FeatureStore
 from edgeflow.training.run import TrainedRun
+from edgeflow_runtime.arrays import Frames, Scores
 from edgeflow_runtime.errors import DataError
 from edgeflow_runtime.progress import track
 
@@ -19,27 +19,27 @@ CHUNK = 44
 
 
 class RunScores:
-    """Scores clips with a run's flow in torch.
+    """Scores clips with a run's model in torch.
 
     Args:
         run: the finished run.
         store: reads the clips as the run's training did.
-        device: where the flow runs.
+        device: where the model runs.
     """
 
     def __init__(self, run: TrainedRun, store: FeatureStore, device: torch.device) -> None:
         self._run = run
         self._store = store
-        self._flow = run.flow.to(device)
+        self._model = run.model.to(device)
         self._device = device
 
-    def __call__(self, paths: Sequence[Path]) -> npt.NDArray[np.float64]:
+    def __call__(self, paths: Sequence[Path]) -> Scores:
         """Mean window NLL of each clip, (n,), in nats per dimension.
 
         Raises:
             DataError: a clip cannot be read or fills no window.
         """
-        name = self._run.record.config.machine.name
+        name = self._run.record.recipe.machine.name
         clips = self._store.read_all(list(paths), name)
         scores = []
         for path, logmel in track(zip(paths, clips, strict=True), f"scoring {name}", len(clips)):
@@ -47,10 +47,10 @@ class RunScores:
         return np.array(scores)
 
     @torch.no_grad()
-    def _score(self, path: Path, logmel: npt.NDArray[np.float32]) -> float:
+    def _score(self, path: Path, logmel: Frames) -> float:
         windows = self._run.view(logmel)  # (N, T, M)
         if not len(windows):
             raise DataError(f"'{path}' is too short: it does not fill one window")
         every = torch.from_numpy(windows.copy()).to(self._device)
-        parts = [self._flow.nll(part) for part in torch.split(every, CHUNK)]
+        parts = [self._model.score(part) for part in torch.split(every, CHUNK)]
         return float(torch.cat(parts).double().mean())

@@ -28,7 +28,6 @@ from edgeflow_runtime.errors import ExportError
 from edgeflow_runtime.logmel import LogMel
 from edgeflow_runtime.manifest import (
     FORMAT_VERSION,
-    SCORE_UNIT,
     Gate,
     Manifest,
     Threshold,
@@ -104,19 +103,19 @@ def bundle_from_run(
         PrecisionError: the precision costs more than the gate allows.
         StorageError: the disk refuses the write.
     """
-    clips = RunClips(run, Path(options.data or run.record.config.data))
+    clips = RunClips(run, Path(options.data or run.record.recipe.data))
     if options.audio_in and clips.logmel is None:
         raise ExportError(
             "--audio-in needs a monitor that listens to sound: this one takes log-Mel arrays"
         )
     say("folding and exporting")
-    model = model_from_flow(run.flow)
+    model = model_from_flow(run.model)
     exact = OnnxRuntimeBackend(model.SerializeToString())
     say("comparing with the trained flow")
     heldout, learned = clips.read(run.record.heldout), clips.read(run.record.learn)
     seconds = clips.seconds(run.record.heldout)
     compared = dict(list((heldout | learned).items())[:PARITY_CLIPS])
-    parity = check_parity(run.flow, exact, {k: clips.windows(v) for k, v in compared.items()})
+    parity = check_parity(run.model, exact, {k: clips.windows(v) for k, v in compared.items()})
     say("setting the threshold")
     threshold = threshold_from_scores(
         _scores(clips, exact, heldout),
@@ -188,7 +187,7 @@ def _golden(clips: RunClips, backend: OnnxRuntimeBackend, name: str) -> dict[str
 def _frontend(run: TrainedRun) -> dict[str, Array]:
     frontend = {"mean": run.view.mean, "scale": run.view.scale}
     if not run.record.arrays:
-        logmel = LogMel(run.record.config.logmel)
+        logmel = LogMel(run.record.recipe.logmel)
         frontend |= {"window": logmel.window, "filterbank": logmel.filterbank}
     return frontend
 
@@ -196,21 +195,21 @@ def _frontend(run: TrainedRun) -> dict[str, Array]:
 def _manifest(
     run: TrainedRun, threshold: Threshold, found: Found, audio: AudioPart | None
 ) -> Manifest:
-    record, config = run.record, run.record.config
+    record, recipe = run.record, run.record.recipe
     versions = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
     return Manifest(
         format_version=FORMAT_VERSION,
-        machine=config.machine,
+        machine=recipe.machine,
         features=run.features,
         view=run.view.spec,
         precision=found.precision,
-        score_unit=SCORE_UNIT,
+        score_unit=run.model.unit,
         threshold=threshold,
         training=Training(
-            model=config.settings.flow.model,
-            loss=config.loss.kind,
-            epochs=config.settings.schedule.epochs,
-            seed=config.seed,
+            model=recipe.settings.model.name,
+            loss=recipe.loss.kind,
+            epochs=recipe.settings.schedule.epochs,
+            seed=recipe.seed,
             target_clips=len(record.learn),
             outlier_clips=record.outliers,
             outlier_ceiling=record.ceiling,

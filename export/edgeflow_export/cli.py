@@ -62,7 +62,7 @@ def export(
         for folder in folders:
             with tally.one():
                 trained = TrainedRun.load(folder)
-                name = trained.record.config.machine.name
+                name = trained.record.recipe.machine.name
                 result = bundle_from_run(
                     trained,
                     _target(output, name, several=folders != [run]),

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import onnx
 import torch
 
-from edgeflow.models import Flow, FoldedFlow
+from edgeflow.models.folded import FoldedModel
+from edgeflow.models.model import Model
 from edgeflow_export.operators import check_operators
 from edgeflow_runtime.errors import ExportError
 
@@ -25,7 +26,7 @@ INPUT = "windows"
 OUTPUTS = ("nll", "nll_map")
 
 
-def model_from_flow(flow: Flow) -> onnx.ModelProto:
+def model_from_flow(flow: Model) -> onnx.ModelProto:
     """Fold ``flow`` and export it.
 
     Returns:
@@ -39,13 +40,13 @@ def model_from_flow(flow: Flow) -> onnx.ModelProto:
     return model
 
 
-def onnx_from_flow(flow: Flow) -> bytes:
+def onnx_from_flow(flow: Model) -> bytes:
     """:func:`model_from_flow`, serialised."""
     content: bytes = model_from_flow(flow).SerializeToString()
     return content
 
 
-def onnx_from_folded(folded: FoldedFlow, frames: int, bands: int) -> onnx.ModelProto:
+def onnx_from_folded(folded: FoldedModel, frames: int, bands: int) -> onnx.ModelProto:
     """Export a folded flow with a free number of windows."""
     example = torch.zeros(2, frames, bands)
     with _quiet(), _named():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from edgeflow.models import Flow
+from edgeflow.models.model import Model
 from edgeflow_runtime.arrays import Array
 from edgeflow_runtime.backends.protocol import Backend, nll_of
 from edgeflow_runtime.errors import ParityError
@@ -30,7 +30,7 @@ class Parity:
     """Its number in that clip."""
 
 
-def check_parity(flow: Flow, backend: Backend, clips: dict[str, Array]) -> Parity:
+def check_parity(flow: Model, backend: Backend, clips: dict[str, Array]) -> Parity:
     """Compare ``backend`` with the unfolded ``flow``, batch by batch and one window alone.
 
     Args:
@@ -46,7 +46,7 @@ def check_parity(flow: Flow, backend: Backend, clips: dict[str, Array]) -> Parit
         exported = np.concatenate([backend.nll(windows[:1].copy()), nll_of(backend, windows[1:])])
         with torch.no_grad():
             parts = torch.split(torch.from_numpy(windows.copy()), backend.batch)
-            trained = torch.cat([flow.nll(part) for part in parts]).numpy()
+            trained = torch.cat([flow.score(part) for part in parts]).numpy()
         # A NaN on either side is as far apart as can be.
         difference = np.nan_to_num(np.abs(exported - trained), nan=np.inf)
         worst = int(difference.argmax())

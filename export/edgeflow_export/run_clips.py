@@ -38,7 +38,7 @@ class RunClips:
             ExportError: a clip is missing.
             DataError: a clip cannot be read.
         """
-        label = self.run.record.config.machine.name
+        label = self.run.record.recipe.machine.name
         logmels = self._store.read_all([self._present(name) for name in names], label)
         return dict(zip(names, logmels, strict=True))
 
@@ -60,7 +60,7 @@ class RunClips:
 
     def tests(self, most: int) -> tuple[list[str], list[str]]:
         """The machine's labelled test clips, normal and anomalous, at most ``most`` of each."""
-        target = self.run.record.config.machine
+        target = self.run.record.recipe.machine
         machine = Dataset.scan(self.root).machine(target.machine_type, target.machine_id)
         normal, anomalous = (
             [path.relative_to(self.root).as_posix() for path in evenly(paths, most)]

@@ -14,6 +14,9 @@ from edgeflow.features import FeatureStore
 from edgeflow.survey import survey
 from edgeflow_runtime.errors import DataError
 from edgeflow_runtime.logmel import LogMel, LogMelSpec
+from edgeflow_runtime.manifest import Features
+
+FEATURES = Features(128, 0, None, LogMelSpec())
 
 
 def test_scan_sorts_clips_by_machine_split_and_condition(sounds: Path):
@@ -77,7 +80,7 @@ def test_a_sound_set_looks_right(sounds: Path):
 
 def test_features_are_computed_once_and_by_content(sounds: Path, tmp_path: Path):
     clip = sorted((sounds / "fan" / "train").iterdir())[0]
-    store = FeatureStore(LogMelSpec(), root=tmp_path)
+    store = FeatureStore(FEATURES, root=tmp_path)
     first = store.read(clip)
     samples, _ = soundfile.read(clip, dtype="float32")
     np.testing.assert_array_equal(first, LogMel(LogMelSpec())(samples))
@@ -86,7 +89,9 @@ def test_features_are_computed_once_and_by_content(sounds: Path, tmp_path: Path)
     np.testing.assert_array_equal(store.read(clip), first + 1)  # it came from the cache
     kept.write_bytes(b"damaged")
     np.testing.assert_array_equal(store.read(clip), first)
-    slaney = FeatureStore(LogMelSpec(filterbank="slaney"), root=tmp_path).read(clip)
+    slaney = FeatureStore(
+        Features(128, 0, None, LogMelSpec(filterbank="slaney")), root=tmp_path
+    ).read(clip)
     assert not np.array_equal(slaney, first)
 
 
@@ -94,12 +99,12 @@ def test_many_threads_may_read_arrays(tmp_path: Path):
     paths = [tmp_path / f"{i}.npy" for i in range(400)]
     for i, path in enumerate(paths):
         np.save(path, np.arange(i, i + 640, dtype=np.float32).reshape(5, 128))
-    found = FeatureStore(LogMelSpec(), root=tmp_path).read_all(paths, "test")
+    found = FeatureStore(FEATURES, root=tmp_path).read_all(paths, "test")
     assert [int(array[0, 0]) for array in found] == list(range(400))
 
 
 def test_a_clip_that_cannot_be_used_is_named(sounds: Path, tmp_path: Path):
-    store = FeatureStore(LogMelSpec(), root=tmp_path)
+    store = FeatureStore(FEATURES, root=tmp_path)
     (tmp_path / "bad.wav").write_bytes(b"not a sound, but long enough")
     with pytest.raises(DataError, match=r"'.*bad\.wav' is not a sound file.* \(and 1 more"):
         store.read_all([tmp_path / "bad.wav", tmp_path / "gone.wav"], "test")

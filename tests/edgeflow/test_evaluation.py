@@ -13,6 +13,9 @@ from edgeflow.evaluation import auc_and_pauc, evaluate_machine
 from edgeflow.features import FeatureStore
 from edgeflow_runtime.errors import DataError, ScoreError
 from edgeflow_runtime.logmel import LogMelSpec
+from edgeflow_runtime.manifest import Features
+
+STORE = FeatureStore(Features(128, 0, None, LogMelSpec()))
 
 
 def test_auc_counts_the_pairs_in_the_right_order():
@@ -47,7 +50,11 @@ def test_a_machine_without_both_kinds_is_refused(sounds: Path):
     machine = Dataset.scan(sounds).machine("fan", "00")
     machine.test_anomalous.clear()
     with pytest.raises(DataError, match="5 normal and 0 anomalous"):
-        evaluate_machine(machine, lambda paths: np.zeros(len(paths)), FeatureStore(LogMelSpec()))
+        evaluate_machine(
+            machine,
+            lambda paths: np.zeros(len(paths)),
+            STORE,
+        )
 
 
 def test_flow_and_baseline_are_judged_on_the_same_clips(sounds: Path):
@@ -56,6 +63,6 @@ def test_flow_and_baseline_are_judged_on_the_same_clips(sounds: Path):
     def oracle(paths: list[Path]) -> np.ndarray:
         return np.array([float("anomaly" in path.name) for path in paths])
 
-    result = evaluate_machine(machine, oracle, FeatureStore(LogMelSpec()))
+    result = evaluate_machine(machine, oracle, STORE)
     assert (result.auc, result.pauc, result.normal, result.anomalous) == (1.0, 1.0, 5, 5)
     assert 0 <= result.baseline_auc <= 1

@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from edgeflow.models import MAF, Flow, FlowSpec, Glow, GlowSpec, MAFSpec, build
+from edgeflow.models import build
+from edgeflow.models.glow import Glow, GlowSpec
+from edgeflow.models.maf import MAF, MAFSpec
+from edgeflow.models.model import Model
+from edgeflow.models.spec import ModelSpec
 from edgeflow.models.transforms import (
     ActNorm,
     AdditiveAutoregression,
@@ -42,20 +46,20 @@ def stir(module: nn.Module) -> nn.Module:
 
 
 @pytest.fixture(params=SPECS, ids=str)
-def spec(request: pytest.FixtureRequest) -> FlowSpec:
+def spec(request: pytest.FixtureRequest) -> ModelSpec:
     torch.manual_seed(0)
     return request.param
 
 
 @pytest.fixture
-def flow(spec: FlowSpec) -> Flow:
+def flow(spec: ModelSpec) -> Model:
     flow = stir(build(spec))
     flow.initialize(torch.randn(32, spec.frames, spec.bands))
     return flow
 
 
 @pytest.fixture
-def x(spec: FlowSpec) -> torch.Tensor:
+def x(spec: ModelSpec) -> torch.Tensor:
     return torch.randn(5, spec.frames, spec.bands)
 
 
@@ -72,12 +76,12 @@ def test_transform_inverts_and_knows_its_determinant(name: str):
     torch.testing.assert_close(log_det, expected, rtol=1e-8, atol=1e-10)
 
 
-def test_flow_inverts(flow: Flow, x: torch.Tensor):
+def test_flow_inverts(flow: Model, x: torch.Tensor):
     flow, x = flow.double(), x.double()
     torch.testing.assert_close(flow.inverse(flow(x)[0]), x, rtol=0, atol=1e-9)
 
 
-def test_log_det_is_that_of_the_jacobian(flow: Flow, x: torch.Tensor):
+def test_log_det_is_that_of_the_jacobian(flow: Model, x: torch.Tensor):
     flow, x = flow.double(), x.double()
     log_det = flow(x)[1]
     assert log_det.shape == (len(x),)
@@ -87,33 +91,33 @@ def test_log_det_is_that_of_the_jacobian(flow: Flow, x: torch.Tensor):
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=0)
 
 
-def test_nll_is_the_density_of_the_change_of_variables(flow: Flow, x: torch.Tensor):
+def test_nll_is_the_density_of_the_change_of_variables(flow: Model, x: torch.Tensor):
     flow, x = flow.double(), x.double()
     z, log_det = flow(x)
     normal = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(dim=1)
-    torch.testing.assert_close(flow.nll(x), -(normal + log_det) / flow.dims)
+    torch.testing.assert_close(flow.score(x), -(normal + log_det) / flow.dims)
 
 
-def test_map_adds_up_to_nll(flow: Flow, x: torch.Tensor):
+def test_map_adds_up_to_nll(flow: Model, x: torch.Tensor):
     flow, x = flow.double(), x.double()
-    torch.testing.assert_close(flow.nll_map(x).sum(dim=(1, 2)), flow.nll(x), rtol=0, atol=1e-12)
+    torch.testing.assert_close(flow.score_map(x).sum(dim=(1, 2)), flow.score(x), rtol=0, atol=1e-12)
 
 
-def test_fold_gives_the_same_nll_and_map(flow: Flow, x: torch.Tensor):
+def test_fold_gives_the_same_nll_and_map(flow: Model, x: torch.Tensor):
     nll, nll_map = flow.fold()(x)
-    torch.testing.assert_close(nll, flow.nll(x), rtol=0, atol=1e-5)
-    torch.testing.assert_close(nll_map, flow.nll_map(x), rtol=0, atol=1e-5)
+    torch.testing.assert_close(nll, flow.score(x), rtol=0, atol=1e-5)
+    torch.testing.assert_close(nll_map, flow.score_map(x), rtol=0, atol=1e-5)
     torch.testing.assert_close(nll_map.sum(dim=(1, 2)), nll, rtol=0, atol=1e-5)
 
 
-def test_fold_leaves_the_flow_trainable(flow: Flow, x: torch.Tensor):
+def test_fold_leaves_the_flow_trainable(flow: Model, x: torch.Tensor):
     flow.fold()
     assert all(parameter.requires_grad for parameter in flow.parameters())
-    flow.nll(x).mean().backward()
+    flow.score(x).mean().backward()
     assert all(parameter.grad is not None for parameter in flow.parameters())
 
 
-def test_start_makes_actnorm_outputs_standard(spec: FlowSpec):
+def test_start_makes_actnorm_outputs_standard(spec: ModelSpec):
     flow = build(spec)
     x = 3 + 5 * torch.randn(256, spec.frames, spec.bands)
     flow.initialize(x)
@@ -128,12 +132,12 @@ def test_start_makes_actnorm_outputs_standard(spec: FlowSpec):
         torch.testing.assert_close(out.std(dim=kept), torch.ones(out.shape[1]), atol=0.05, rtol=0)
 
 
-def test_a_constant_dimension_starts_finite(spec: FlowSpec):
+def test_a_constant_dimension_starts_finite(spec: ModelSpec):
     flow = build(spec)
     x = torch.randn(64, spec.frames, spec.bands)
     x[:, :, 0] = 0
     flow.initialize(x)
-    assert flow.nll(x).isfinite().all()
+    assert flow.score(x).isfinite().all()
 
 
 def test_the_paper_sizes():

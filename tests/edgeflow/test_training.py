@@ -17,16 +17,19 @@ import pytest
 import torch
 
 from edgeflow.dataset import Dataset, Machine
-from edgeflow.features import cache_root
+from edgeflow.features import FeatureStore, cache_root
 from edgeflow.losses import LossSpec
-from edgeflow.models import Flow
+from edgeflow.models import preset
+from edgeflow.models.model import Model
+from edgeflow.models.spec import ModelSettings, Schedule
 from edgeflow.training import loop
 from edgeflow.training.checkpoint import CHECKPOINT, checkpoint_epoch
-from edgeflow.training.corpus import Corpus, Split, load_corpus, split_clips
-from edgeflow.training.recipe import FlowSettings, Recipe, Schedule, preset
-from edgeflow.training.run import TrainedRun, train_run
+from edgeflow.training.corpus import Corpora, Corpus, Split, load_corpus, split_clips
+from edgeflow.training.recipe import Recipe
+from edgeflow.training.run import TrainedRun
+from edgeflow.training.train import train, train_run
 from edgeflow_runtime.errors import ConfigError, DataError, TrainingError
-from edgeflow_runtime.manifest import MachineId
+from edgeflow_runtime.manifest import Features, MachineId
 from edgeflow_runtime.views import WindowSpec
 
 CPU = torch.device("cpu")
@@ -38,14 +41,14 @@ def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "SAVE_INTERVAL_S", 0.0)
 
 
-def with_epochs(config: Recipe, epochs: int) -> Recipe:
-    schedule = dataclasses.replace(config.settings.schedule, epochs=epochs)
-    settings = dataclasses.replace(config.settings, schedule=schedule)
-    return dataclasses.replace(config, settings=settings)
+def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
+    schedule = dataclasses.replace(recipe.settings.schedule, epochs=epochs)
+    settings = dataclasses.replace(recipe.settings, schedule=schedule)
+    return dataclasses.replace(recipe, settings=settings)
 
 
-def with_loss(config: Recipe, kind: str, **more: float) -> Recipe:
-    return dataclasses.replace(config, loss=LossSpec(kind, **more))
+def with_loss(recipe: Recipe, kind: str, **more: float) -> Recipe:
+    return dataclasses.replace(recipe, loss=LossSpec(kind, **more))
 
 
 def rows_of(folder: Path) -> list[dict]:
@@ -53,7 +56,7 @@ def rows_of(folder: Path) -> list[dict]:
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    return TrainedRun.load(folder).flow.state_dict()
+    return TrainedRun.load(folder).model.state_dict()
 
 
 def assert_same_run(a: Path, b: Path) -> None:
@@ -73,10 +76,10 @@ def test_training_lowers_the_nll(run_folder: Path):
 
 @pytest.mark.parametrize("kind", ["nll", "eq5"])
 def test_interrupted_and_resumed_equals_unbroken(
-    config: Recipe, tmp_path: Path, kind: str, every_epoch: None, monkeypatch
+    recipe: Recipe, tmp_path: Path, kind: str, every_epoch: None, monkeypatch
 ):
-    config = with_loss(config, kind)
-    train_run(config, tmp_path / "unbroken", CPU)
+    recipe = with_loss(recipe, kind)
+    train_run(recipe, tmp_path / "unbroken", CPU)
     saved = loop.save_checkpoint
 
     def save_then_stop(folder: Path, epoch: int, *rest: object) -> None:
@@ -86,27 +89,27 @@ def test_interrupted_and_resumed_equals_unbroken(
 
     monkeypatch.setattr(loop, "save_checkpoint", save_then_stop)
     with pytest.raises(KeyboardInterrupt):
-        train_run(config, tmp_path / "broken", CPU)
+        train_run(recipe, tmp_path / "broken", CPU)
     assert checkpoint_epoch(tmp_path / "broken") == 1
     monkeypatch.setattr(loop, "save_checkpoint", saved)
-    assert train_run(config, tmp_path / "broken", CPU)
+    assert train_run(recipe, tmp_path / "broken", CPU)
     assert_same_run(tmp_path / "unbroken", tmp_path / "broken")
 
 
-def test_killed_and_resumed_equals_unbroken(config: Recipe, tmp_path: Path):
-    config = with_epochs(with_loss(config, "eq4"), 12)
-    train_run(config, tmp_path / "unbroken", CPU)
+def test_killed_and_resumed_equals_unbroken(recipe: Recipe, tmp_path: Path):
+    recipe = with_epochs(with_loss(recipe, "eq4"), 12)
+    train_run(recipe, tmp_path / "unbroken", CPU)
     code = (
         "import json, sys, time; from pathlib import Path; import torch\n"
-        "from edgeflow.training import loop; from edgeflow.training.run import *\n"
+        "from edgeflow.training import loop; from edgeflow.training.train import *\n"
         "loop.SAVE_INTERVAL_S = 0.0\n"
         "whole = loop.mean_nll\n"
         "loop.mean_nll = lambda *a: (time.sleep(0.2), whole(*a))[1]\n"
-        "config = Recipe.from_dict(json.loads(sys.argv[1]))\n"
-        "train_run(config, Path(sys.argv[2]), torch.device('cpu'))\n"
+        "recipe = Recipe.from_dict(json.loads(sys.argv[1]))\n"
+        "train_run(recipe, Path(sys.argv[2]), torch.device('cpu'))\n"
     )
     broken = tmp_path / "broken"
-    arguments = [sys.executable, "-c", code, json.dumps(config.to_dict()), str(broken)]
+    arguments = [sys.executable, "-c", code, json.dumps(recipe.to_dict()), str(broken)]
     process = subprocess.Popen(arguments, env=os.environ)
     while not (broken / CHECKPOINT).exists() or checkpoint_epoch(broken) < 3:
         assert process.poll() is None
@@ -114,20 +117,20 @@ def test_killed_and_resumed_equals_unbroken(config: Recipe, tmp_path: Path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 3 <= checkpoint_epoch(broken) < 12
-    train_run(config, broken, CPU)
+    train_run(recipe, broken, CPU)
     assert_same_run(tmp_path / "unbroken", broken)
 
 
-def test_a_finished_run_is_left_alone_and_another_is_refused(config: Recipe, run_folder: Path):
+def test_a_finished_run_is_left_alone_and_another_is_refused(recipe: Recipe, run_folder: Path):
     before = (run_folder / CHECKPOINT).stat().st_mtime_ns
-    assert not train_run(config, run_folder, CPU)
+    assert not train_run(recipe, run_folder, CPU)
     assert (run_folder / CHECKPOINT).stat().st_mtime_ns == before
     with pytest.raises(TrainingError, match=r"other settings \(seed is 0, not 1\)"):
-        train_run(dataclasses.replace(config, seed=1), run_folder, CPU)
+        train_run(dataclasses.replace(recipe, seed=1), run_folder, CPU)
 
 
 def test_an_unfinished_and_a_damaged_run_are_named(
-    config: Recipe, run_folder: Path, tmp_path: Path
+    recipe: Recipe, run_folder: Path, tmp_path: Path
 ):
     copy = tmp_path / "copy"
     shutil.copytree(run_folder, copy)
@@ -142,7 +145,7 @@ def test_an_unfinished_and_a_damaged_run_are_named(
     (copy / CHECKPOINT).write_bytes((run_folder / CHECKPOINT).read_bytes())
     (copy / "standard.safetensors").write_bytes(b"damaged")
     with pytest.raises(TrainingError, match="delete the folder to train anew"):
-        train_run(config, copy, CPU)
+        train_run(recipe, copy, CPU)
     (copy / CHECKPOINT).unlink()
     with pytest.raises(TrainingError, match="0 of 3 epochs"):
         TrainedRun.load(copy)
@@ -151,7 +154,7 @@ def test_an_unfinished_and_a_damaged_run_are_named(
 
 
 def test_a_loss_that_is_not_finite_names_epoch_and_batch_and_keeps_the_checkpoint(
-    config: Recipe, tmp_path: Path, every_epoch: None, monkeypatch
+    recipe: Recipe, tmp_path: Path, every_epoch: None, monkeypatch
 ):
     steps = 0
     step = loop._step
@@ -163,16 +166,16 @@ def test_a_loss_that_is_not_finite_names_epoch_and_batch_and_keeps_the_checkpoin
 
     monkeypatch.setattr(loop, "_step", breaking)
     with pytest.raises(TrainingError, match=r"not finite in epoch 2, batch 3 of 4"):
-        train_run(config, tmp_path, CPU)
+        train_run(recipe, tmp_path, CPU)
     assert checkpoint_epoch(tmp_path) == 1
 
 
 def test_a_flow_broken_by_the_last_step_is_not_kept(
-    config: Recipe, tmp_path: Path, every_epoch: None, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, tmp_path: Path, every_epoch: None, monkeypatch: pytest.MonkeyPatch
 ):
     step, steps = loop._step, 0
 
-    def breaking(flow: Flow, *rest: object) -> torch.Tensor:
+    def breaking(flow: Model, *rest: object) -> torch.Tensor:
         nonlocal steps
         steps += 1
         seen = step(flow, *rest)
@@ -182,16 +185,16 @@ def test_a_flow_broken_by_the_last_step_is_not_kept(
 
     monkeypatch.setattr(loop, "_step", breaking)
     with pytest.raises(TrainingError, match="not finite after epoch 2's last batch"):
-        train_run(config, tmp_path, CPU)
+        train_run(recipe, tmp_path, CPU)
     assert checkpoint_epoch(tmp_path) == 1
 
 
 def test_going_on_with_other_clips_is_refused(
-    config: Recipe, sounds: Path, tmp_path: Path, every_epoch: None, monkeypatch
+    recipe: Recipe, sounds: Path, tmp_path: Path, every_epoch: None, monkeypatch
 ):
     data = tmp_path / "data"
     shutil.copytree(sounds, data)
-    config = dataclasses.replace(config, data=str(data))
+    recipe = dataclasses.replace(recipe, data=str(data))
     saved = loop.save_checkpoint
 
     def save_then_stop(*arguments: object) -> None:
@@ -200,36 +203,36 @@ def test_going_on_with_other_clips_is_refused(
 
     monkeypatch.setattr(loop, "save_checkpoint", save_then_stop)
     with pytest.raises(KeyboardInterrupt):
-        train_run(config, tmp_path / "run", CPU)
+        train_run(recipe, tmp_path / "run", CPU)
     clips = sorted((data / "fan" / "train").iterdir())
     shutil.copy(clips[0], clips[1])
     with pytest.raises(TrainingError, match="was begun on other clips"):
-        train_run(config, tmp_path / "run", CPU)
+        train_run(recipe, tmp_path / "run", CPU)
 
 
-def test_a_damaged_pretrained_flow_is_made_anew(config: Recipe, tmp_path: Path):
-    config = dataclasses.replace(with_loss(config, "eq5"), seed=12)
+def test_a_damaged_pretrained_flow_is_made_anew(recipe: Recipe, tmp_path: Path):
+    recipe = dataclasses.replace(with_loss(recipe, "eq5"), seed=12)
     before = set(cache_root().glob("pretrained/*"))
-    train_run(config, tmp_path / "a", CPU)
+    train_run(recipe, tmp_path / "a", CPU)
     (made,) = set(cache_root().glob("pretrained/*")) - before
     (made / CHECKPOINT).write_bytes(b"damaged")
-    train_run(config, tmp_path / "b", CPU)
+    train_run(recipe, tmp_path / "b", CPU)
     assert_same_run(tmp_path / "a", tmp_path / "b")
     (made / "ceiling.json").write_text("damaged")
     content = bytearray((made / CHECKPOINT).read_bytes())
     content[-100] ^= 1
     (made / CHECKPOINT).write_bytes(content)
-    train_run(config, tmp_path / "c", CPU)
+    train_run(recipe, tmp_path / "c", CPU)
     assert_same_run(tmp_path / "a", tmp_path / "c")
 
 
-def test_one_pretraining_serves_every_machine_and_loss(config: Recipe, tmp_path: Path):
-    config = dataclasses.replace(with_loss(config, "eq5"), seed=11)
+def test_one_pretraining_serves_every_machine_and_loss(recipe: Recipe, tmp_path: Path):
+    recipe = dataclasses.replace(with_loss(recipe, "eq5"), seed=11)
     before = set(cache_root().glob("pretrained/*"))
-    train_run(config, tmp_path / "a", CPU)
+    train_run(recipe, tmp_path / "a", CPU)
     (made,) = set(cache_root().glob("pretrained/*")) - before
     times = {path: path.stat().st_mtime_ns for path in made.iterdir()}
-    other = dataclasses.replace(with_loss(config, "eq4"), machine=MachineId("fan", "02"))
+    other = dataclasses.replace(with_loss(recipe, "eq4"), machine=MachineId("fan", "02"))
     train_run(other, tmp_path / "b", CPU)
     assert {path: path.stat().st_mtime_ns for path in made.iterdir()} == times
     ceilings = [TrainedRun.load(tmp_path / name).record.ceiling for name in "ab"]
@@ -238,63 +241,63 @@ def test_one_pretraining_serves_every_machine_and_loss(config: Recipe, tmp_path:
         assert 0 <= row["outliers_passing_share"] <= 1
 
 
-def test_a_ceiling_can_be_given(config: Recipe, tmp_path: Path):
-    train_run(with_loss(config, "eq4", ceiling=-50.0), tmp_path, CPU)
+def test_a_ceiling_can_be_given(recipe: Recipe, tmp_path: Path):
+    train_run(with_loss(recipe, "eq4", ceiling=-50.0), tmp_path, CPU)
     assert TrainedRun.load(tmp_path).record.ceiling == -50.0
     assert {row["outliers_passing"] for row in rows_of(tmp_path)} == {0}
 
 
-def test_target_nll_stays_bounded_against_outliers(config: Recipe, tmp_path: Path):
-    train_run(with_epochs(with_loss(config, "eq5"), 30), tmp_path, CPU)
+def test_target_nll_stays_bounded_against_outliers(recipe: Recipe, tmp_path: Path):
+    train_run(with_epochs(with_loss(recipe, "eq5"), 30), tmp_path, CPU)
     rows = rows_of(tmp_path)
     assert max(row["target_nll"] for row in rows) < rows[0]["target_nll"] + 0.5
     assert rows[-1]["target_nll"] < rows[-1]["outlier_nll"]
 
 
-def test_a_glow_trains_too(config: Recipe, glow_settings: FlowSettings, tmp_path: Path):
-    train_run(dataclasses.replace(config, settings=glow_settings), tmp_path, CPU)
+def test_a_glow_trains_too(recipe: Recipe, glow_settings: ModelSettings, tmp_path: Path):
+    train_run(dataclasses.replace(recipe, settings=glow_settings), tmp_path, CPU)
     rows = rows_of(tmp_path)
     assert rows[-1]["target_nll"] < rows[0]["target_nll"]
 
 
-def test_a_machine_alone_has_no_outliers(config: Recipe, sounds: Path, tmp_path: Path):
+def test_a_machine_alone_has_no_outliers(recipe: Recipe, sounds: Path, tmp_path: Path):
     for split in ("train", "test"):
         shutil.copytree(sounds / "fan" / split, tmp_path / "data" / "fan" / split)
         for path in (tmp_path / "data" / "fan" / split).glob("*_id_02_*"):
             path.unlink()
-    alone = dataclasses.replace(with_loss(config, "eq5"), data=str(tmp_path / "data"))
+    alone = dataclasses.replace(with_loss(recipe, "eq5"), data=str(tmp_path / "data"))
     with pytest.raises(DataError, match="only machine of its type, so it has no outliers"):
         train_run(alone, tmp_path / "run", CPU)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_machine_without_training_clips_is_named(config: Recipe, sounds: Path, tmp_path: Path):
+def test_a_machine_without_training_clips_is_named(recipe: Recipe, sounds: Path, tmp_path: Path):
     shutil.copytree(sounds / "fan" / "test", tmp_path / "data" / "fan" / "test")
     with pytest.raises(DataError, match=r"fan_id_00 has 0 training clip\(s\); at least 3"):
-        train_run(dataclasses.replace(config, data=str(tmp_path / "data")), tmp_path / "r", CPU)
+        train_run(dataclasses.replace(recipe, data=str(tmp_path / "data")), tmp_path / "r", CPU)
 
 
-def test_heldout_clips_are_never_learned_from(config: Recipe, run_folder: Path):
+def test_heldout_clips_are_never_learned_from(recipe: Recipe, run_folder: Path):
     record = TrainedRun.load(run_folder).record
     assert len(record.heldout) == 2
     assert not set(record.heldout) & set(record.learn)
-    machine = Dataset.scan(config.data).machine("fan", "00")
-    split = split_clips(machine, config.holdout, config.seed)
+    machine = Dataset.scan(recipe.data).machine("fan", "00")
+    split = split_clips(machine, recipe.holdout, recipe.seed)
     assert [path.name for path in split.heldout] == [Path(name).name for name in record.heldout]
 
 
 def tiny_corpus(features: np.ndarray, window: WindowSpec) -> Corpus:
     path = Path("clip")
-    split = Split(Machine(MachineId("fan", "00"), [path]), [path], [])
-    return Corpus([split], {path: features}, window, CPU, seed=0)
+    split = Split(Machine(MachineId("fan", "00"), Path(), [path]), [path], [])
+    return Corpus([split], {path: features}, window, Features(6, 0, None, None), CPU, seed=0)
 
 
 def test_windows_are_gathered_from_the_right_frames():
     features = np.random.default_rng(0).normal(5, 3, (20, 6)).astype(np.float32)
     corpus = tiny_corpus(features, WindowSpec(4, 3))
     starts = corpus.learn_starts("fan_id_00")
-    windows = corpus.windows(starts).numpy() * corpus.scale + corpus.mean
-    expected = WindowSpec(4, 3).views(features)
+    windows = corpus.windows(starts).numpy() * corpus.view.scale + corpus.view.mean
+    expected = WindowSpec(4, 3).cut(features)
     np.testing.assert_allclose(windows, expected, atol=1e-5)
 
 
@@ -304,13 +307,13 @@ def test_a_band_that_never_varies_is_noise_in_training_and_zero_when_scoring():
     corpus = tiny_corpus(features, WindowSpec(4, 4))
     assert abs(float(corpus.table[:, 2].std()) - 1) < 0.1
     features[:, 2] += np.linspace(0, 40, len(features))  # something is heard in it, now
-    assert abs(((features - corpus.mean) / corpus.scale)[:, 2]).max() < 1e-3
+    assert abs(corpus.view.standardise(features)[:, 2]).max() < 1e-3
 
 
-def test_batches_depend_on_seed_and_epoch_alone(config: Recipe):
-    corpus = load_corpus(Dataset.scan(config.data), config, CPU)
+def test_batches_depend_on_seed_and_epoch_alone(recipe: Recipe):
+    corpus = load_corpus(Dataset.scan(recipe.data), recipe, CPU)
     task = loop.Task(
-        Path(), "", config.settings.schedule, config.loss, None,
+        Path(), "", recipe.settings.schedule, recipe.loss, None,
         corpus.learn_starts("fan_id_00"), corpus.outlier_starts("fan_id_00"), None, seed=3,
     )  # fmt: skip
     first, again, later = (loop.batch_starts(task, epoch) for epoch in (1, 1, 2))
@@ -329,5 +332,90 @@ def test_senseless_schedules_are_refused(bad: dict):
     good = {"epochs": 1, "batch": 2, "optimiser": "adam", "learning_rate": 1e-3}
     with pytest.raises(ConfigError):
         Schedule(**(good | bad))
-    with pytest.raises(ConfigError, match="no preset 'huge'"):
+    with pytest.raises(ConfigError, match="unknown preset 'huge'"):
         preset("maf", "huge")
+
+
+def test_a_types_corpus_is_read_once_for_all_of_its_machines(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    read: list[Path] = []
+    right = FeatureStore.read
+    monkeypatch.setattr(
+        FeatureStore, "read", lambda it, path: (read.append(path), right(it, path))[1]
+    )
+    data = Dataset.scan(recipe.data)
+    settings = {"model": "maf", "preset": "small", "epochs": 1}
+    corpora = Corpora()
+    runs = [
+        train(machine, tmp_path / machine.id.name, **settings, corpora=corpora)
+        for machine in data.of_type("fan")
+    ]
+    assert len(runs) == 2
+    assert len(read) == len(set(read)) == 12
+    alone = train(data.machine("fan", "02"), tmp_path / "alone", **settings)
+    assert len(read) == 24
+    for name, weight in runs[1].model.state_dict().items():
+        torch.testing.assert_close(alone.model.state_dict()[name], weight, rtol=0, atol=0)
+
+
+PRETRAIN = """
+import sys, time
+from edgeflow.training import pretraining
+from edgeflow.dataset import Dataset
+from edgeflow.training.train import train
+right = pretraining.train
+def slow(*task):
+    print("pre-training", flush=True)
+    time.sleep(float(sys.argv[3]))
+    right(*task)
+pretraining.train = slow
+machine = Dataset.scan(sys.argv[1]).machine("fan", sys.argv[4])
+train(machine, sys.argv[2], model="maf", loss="eq5", preset="small", epochs=1)
+"""
+
+
+def pretrain(recipe: Recipe, out: Path, cache: Path, seconds: float, machine: str):
+    command = [sys.executable, "-c", PRETRAIN, recipe.data, str(out), str(seconds), machine]
+    return subprocess.Popen(
+        command,
+        env={**os.environ, "EDGEFLOW_CACHE": str(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_that_need_a_pretraining_make_it_once(recipe: Recipe, tmp_path: Path):
+    first = pretrain(recipe, tmp_path / "a", tmp_path / "cache", 3, "00")
+    assert first.stdout.readline() == "pre-training\n"
+    second = pretrain(recipe, tmp_path / "b", tmp_path / "cache", 0, "02")
+    said, waited = second.communicate(timeout=60)
+    assert (second.returncode, said) == (0, "")
+    assert "waiting for another process" in waited
+    assert first.communicate(timeout=60)[0] == ""
+    assert first.returncode == 0
+
+
+def test_a_pretraining_whose_maker_was_killed_is_made_by_the_next(recipe: Recipe, tmp_path: Path):
+    first = pretrain(recipe, tmp_path / "a", tmp_path / "cache", 60, "00")
+    assert first.stdout.readline() == "pre-training\n"
+    first.kill()
+    first.communicate()
+    second = pretrain(recipe, tmp_path / "b", tmp_path / "cache", 0, "02")
+    said, _ = second.communicate(timeout=60)
+    assert (second.returncode, said) == (0, "pre-training\n")
+
+
+def test_a_run_of_version_1_is_read(run_folder: Path, tmp_path: Path):
+    old = shutil.copytree(run_folder, tmp_path / "old")
+    document = json.loads((old / "run.json").read_text())
+    recipe = document.pop("recipe")
+    settings = recipe["settings"]
+    flow = settings.pop("model")
+    settings |= {"flow": {"model": flow.pop("name"), **flow}, "window": settings.pop("view")}
+    recipe["monitor"] = recipe.pop("machine")
+    document |= {"run_version": 1, "config": recipe}
+    (old / "run.json").write_text(json.dumps(document))
+    before, after = TrainedRun.load(run_folder).record, TrainedRun.load(old).record
+    assert dataclasses.replace(after, run_version=before.run_version) == before

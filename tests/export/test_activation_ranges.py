@@ -13,8 +13,11 @@ import torch
 from onnx import TensorProto, helper
 
 from edgeflow.features import FeatureStore
-from edgeflow.models import Flow, GlowSpec, MAFSpec, build
-from edgeflow_export import calibration
+from edgeflow.models import build
+from edgeflow.models.glow import GlowSpec
+from edgeflow.models.maf import MAFSpec
+from edgeflow.models.model import Model
+from edgeflow_export import activation_ranges
 from edgeflow_export.activation_ranges import HEADROOM, calibrate
 from edgeflow_export.conditioners import conditioner_count, conditioners_of
 from edgeflow_export.emulation import emulated
@@ -25,7 +28,7 @@ from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.protocol import nll_of
 from edgeflow_runtime.errors import ExportError
 from edgeflow_runtime.logmel import LogMelSpec
-from edgeflow_runtime.manifest import Gate
+from edgeflow_runtime.manifest import Features, Gate
 
 SPECS = {
     "glow": GlowSpec(frames=16, bands=32, blocks=2, steps=2, hidden=8),
@@ -66,7 +69,7 @@ def test_ranges_are_the_largest_magnitudes_with_headroom(model: str, monkeypatch
     found = session.run(names, {"windows": windows})
     largest = {k: HEADROOM * np.abs(v).max() for k, v in zip(names, found, strict=True)}
     assert ranges == pytest.approx(largest, rel=1e-5)
-    monkeypatch.setattr(calibration, "BATCH_CELLS", 1)  # window by window
+    monkeypatch.setattr(activation_ranges, "BATCH_CELLS", 1)  # window by window
     assert calibrate(graph_of(model), windows) == pytest.approx(largest, rel=1e-5)
     parts = conditioners_of(graph_of(model))
     assert set(names) == {layer.input[0] for part in parts for layer in part.layers()}
@@ -83,9 +86,9 @@ def test_ranges_are_not_taken_from_what_is_not_finite(model: str, bad: float):
 
 
 @pytest.fixture(scope="module")
-def fan(mimii: Path) -> tuple[Flow, np.ndarray, list[ClipWindows]]:
+def fan(mimii: Path) -> tuple[Model, np.ndarray, list[ClipWindows]]:
     """A small Glow of a real fan: the flow, its training windows and its test clips."""
-    store = FeatureStore(LogMelSpec())
+    store = FeatureStore(Features(128, 0, None, LogMelSpec()))
 
     def read(split: str, kind: str) -> list[np.ndarray]:
         paths = sorted((mimii / "fan" / split).glob(f"{kind}_id_00_*.flac"))
@@ -104,7 +107,7 @@ def fan(mimii: Path) -> tuple[Flow, np.ndarray, list[ClipWindows]]:
     flow.initialize(torch.from_numpy(training[::4]))
     optimiser = torch.optim.Adam(flow.parameters(), 1e-3)
     for step in range(40):
-        loss = flow.nll(torch.from_numpy(training[step % 9 :: 9])).mean()
+        loss = flow.score(torch.from_numpy(training[step % 9 :: 9])).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -13,7 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeflow.models import GlowSpec, MAFSpec, build
+from edgeflow.models import build
+from edgeflow.models.glow import GlowSpec
+from edgeflow.models.maf import MAFSpec
 from edgeflow_export.audio_onnx import DECODED, audio_onnx
 from edgeflow_export.audio_parity import (
     MAX_AUDIO_DIFFERENCE,

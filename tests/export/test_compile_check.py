@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from edgeflow.models import GlowSpec, MAFSpec, build
+from edgeflow.models import build
+from edgeflow.models.glow import GlowSpec
+from edgeflow.models.maf import MAFSpec
 from edgeflow_export.activation_ranges import calibrate
 from edgeflow_export.audio_onnx import audio_onnx
 from edgeflow_export.conditioners import conditioner_count

@@ -12,9 +12,14 @@ import torch
 from edgeflow_runtime.backends.tensorrt.proof import prove
 from onnx import TensorProto, helper
 
-from edgeflow.models import Flow, GlowSpec, MAFSpec, build
-from edgeflow.training.recipe import FlowSettings, Recipe
-from edgeflow.training.run import TrainedRun, train_run
+from edgeflow.models import build
+from edgeflow.models.glow import GlowSpec
+from edgeflow.models.maf import MAFSpec
+from edgeflow.models.model import Model
+from edgeflow.models.spec import ModelSettings
+from edgeflow.training.recipe import Recipe
+from edgeflow.training.run import TrainedRun
+from edgeflow.training.train import train_run
 from edgeflow_export.bundle_from_run import ExportOptions, bundle_from_run
 from edgeflow_export.onnx_from_flow import onnx_from_flow
 from edgeflow_export.operators import ACCEPTED, check_operators
@@ -26,6 +31,7 @@ from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.errors import ExportError, OperatorError, ParityError, ProofError
 from edgeflow_runtime.golden import replay
+from edgeflow_runtime.manifest import Features
 
 SPECS = [
     GlowSpec(frames=16, bands=32, blocks=2, steps=2, hidden=8),
@@ -33,7 +39,7 @@ SPECS = [
 ]
 
 
-def trained(spec) -> Flow:
+def trained(spec) -> Model:
     torch.manual_seed(0)
     flow = build(spec)
     for parameter in flow.parameters():
@@ -43,16 +49,16 @@ def trained(spec) -> Flow:
 
 
 @pytest.fixture(params=SPECS, ids=lambda spec: spec.model)
-def flow(request: pytest.FixtureRequest) -> Flow:
+def flow(request: pytest.FixtureRequest) -> Model:
     return trained(request.param)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 17])
-def test_onnx_runtime_gives_torchs_nll_and_map(flow: Flow, batch: int):
+def test_onnx_runtime_gives_torchs_nll_and_map(flow: Model, batch: int):
     backend = OnnxRuntimeBackend(onnx_from_flow(flow))
     windows = torch.randn(batch, flow.frames, flow.bands)
     with torch.no_grad():
-        nll, nll_map = flow.nll(windows).numpy(), flow.nll_map(windows).numpy()
+        nll, nll_map = flow.score(windows).numpy(), flow.score_map(windows).numpy()
     np.testing.assert_allclose(backend.nll(windows.numpy()), nll, atol=1e-5)
     np.testing.assert_allclose(backend.nll_map(windows.numpy()), nll_map, atol=1e-5)
 
@@ -93,12 +99,12 @@ class Off:
 
     name, device, batch, workers = "fake", "fake", 4, 1
 
-    def __init__(self, flow: Flow, error: float) -> None:
+    def __init__(self, flow: Model, error: float) -> None:
         self._flow, self._error, self._seen = flow, error, 0
 
     def nll(self, windows: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            found = self._flow.nll(torch.from_numpy(windows)).numpy()
+            found = self._flow.score(torch.from_numpy(windows)).numpy()
         if self._seen <= 5 < self._seen + len(windows):
             found[5 - self._seen] += self._error
         self._seen += len(windows)
@@ -106,7 +112,7 @@ class Off:
 
 
 @pytest.mark.parametrize("error", [2e-4, float("nan"), float("inf")])
-def test_parity_refuses_and_names_the_worst_window(flow: Flow, error: float):
+def test_parity_refuses_and_names_the_worst_window(flow: Model, error: float):
     clips = {"a.wav": torch.randn(9, flow.frames, flow.bands).numpy()}
     with pytest.raises(ParityError, match=r"on window 5 of 'a\.wav'"):
         check_parity(flow, Off(flow, error), clips)
@@ -140,7 +146,7 @@ def test_a_run_becomes_a_bundle_that_verifies(bundle_path: Path, run_folder: Pat
     scorer = Scorer.load(bundle_path)
     assert replay(scorer.bundle, scorer.backend).passed
     manifest, record = scorer.bundle.manifest, TrainedRun.load(run_folder).record
-    assert manifest.view == record.config.settings.view
+    assert manifest.view == record.recipe.settings.view
     assert manifest.threshold.heldout_clips == len(record.heldout)
     assert manifest.training.target_clips == len(record.learn)
     assert manifest.precision == "fp32"
@@ -160,16 +166,16 @@ def test_a_data_set_that_moved_is_named(run_folder: Path, tmp_path: Path):
 
 
 def test_log_mel_arrays_train_export_and_score_like_sounds(
-    sounds: Path, config: Recipe, maf_settings: FlowSettings, bundle_path: Path, tmp_path: Path
+    sounds: Path, recipe: Recipe, maf_settings: ModelSettings, bundle_path: Path, tmp_path: Path
 ):
     from edgeflow.features import FeatureStore
 
-    store = FeatureStore(config.logmel)
+    store = FeatureStore(Features(128, 0, None, recipe.logmel))
     for clip in sounds.rglob("*.wav"):
         array = tmp_path / "arrays" / clip.relative_to(sounds).with_suffix(".npy")
         array.parent.mkdir(parents=True, exist_ok=True)
         np.save(array, store.read(clip))
-    arrays = dataclasses.replace(config, data=str(tmp_path / "arrays"))
+    arrays = dataclasses.replace(recipe, data=str(tmp_path / "arrays"))
     train_run(arrays, tmp_path / "run", torch.device("cpu"))
     path = tmp_path / "arrays.edgeflow"
     bundle_from_run(TrainedRun.load(tmp_path / "run"), path)
@@ -185,16 +191,16 @@ def test_log_mel_arrays_train_export_and_score_like_sounds(
 @pytest.fixture(scope="module", params=["maf", "glow"])
 def precise(
     request: pytest.FixtureRequest,
-    config: Recipe,
+    recipe: Recipe,
     run_folder: Path,
-    glow_settings: FlowSettings,
+    glow_settings: ModelSettings,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> TrainedRun:
     """A finished run of each model."""
     if request.param == "maf":
         return TrainedRun.load(run_folder)
     folder = tmp_path_factory.mktemp("runs") / "glow"
-    train_run(dataclasses.replace(config, settings=glow_settings), folder, torch.device("cpu"))
+    train_run(dataclasses.replace(recipe, settings=glow_settings), folder, torch.device("cpu"))
     return TrainedRun.load(folder)
 
 
@@ -306,14 +312,14 @@ def test_auto_goes_back_to_float32_where_nothing_else_will_do(
     assert any("ranks correlate" in line for line in said)
 
 
-def test_a_monitor_of_arrays_has_no_graph_from_sound(config: Recipe, tmp_path: Path):
+def test_a_monitor_of_arrays_has_no_graph_from_sound(recipe: Recipe, tmp_path: Path):
     rng = np.random.default_rng(0)
     for machine in ("00", "01"):
         for number in range(6):
             clip = tmp_path / f"data/fan/train/normal_id_{machine}_{number:08}.npy"
             clip.parent.mkdir(parents=True, exist_ok=True)
             np.save(clip, rng.normal(-40, 5, (64, 128)).astype(np.float32))
-    arrays = dataclasses.replace(config, data=str(tmp_path / "data"))
+    arrays = dataclasses.replace(recipe, data=str(tmp_path / "data"))
     train_run(arrays, tmp_path / "run", torch.device("cpu"))
     run, path = TrainedRun.load(tmp_path / "run"), tmp_path / "fan.edgeflow"
     with pytest.raises(ExportError, match="needs a monitor that listens to sound"):

@@ -10,9 +10,10 @@ import onnx
 import pytest
 import torch
 
-from edgeflow.models import Flow, GlowSpec, MAFSpec, build
-from edgeflow.models.glow import Glow
-from edgeflow.models.maf import MAF
+from edgeflow.models import build
+from edgeflow.models.glow import Glow, GlowSpec
+from edgeflow.models.maf import MAF, MAFSpec
+from edgeflow.models.model import Model
 from edgeflow_export.activation_ranges import calibrate
 from edgeflow_export.conditioners import conditioner_count
 from edgeflow_export.gate import ClipWindows, Reference, refusals
@@ -32,7 +33,7 @@ SPECS = {
 }
 
 
-def flow_of(model: str) -> Flow:
+def flow_of(model: str) -> Model:
     torch.manual_seed(0)
     flow = build(SPECS[model])
     for parameter in flow.parameters():
@@ -42,7 +43,7 @@ def flow_of(model: str) -> Flow:
 
 
 @torch.no_grad()
-def stretch(flow: Flow, number: int, factor: float) -> None:
+def stretch(flow: Model, number: int, factor: float) -> None:
     """Let one hidden channel of a conditioner be large, and the next layer make up for it.
 
     In float32 the flow stays what it is; with one scale for the whole tensor, int8 has nothing left
@@ -61,7 +62,7 @@ def stretch(flow: Flow, number: int, factor: float) -> None:
     second.weight[:, channel] /= factor
 
 
-def clips_of(flow: Flow) -> list[ClipWindows]:
+def clips_of(flow: Model) -> list[ClipWindows]:
     """Clips whose scores lie apart by more than healthy int8 moves them, but not by much more."""
     rng = np.random.default_rng(2)
     shape = (6, flow.frames, flow.bands)
@@ -72,7 +73,7 @@ def clips_of(flow: Flow) -> list[ClipWindows]:
     ]
 
 
-def searched(flow: Flow, said: list[str]) -> tuple[onnx.ModelProto, Found]:
+def searched(flow: Model, said: list[str]) -> tuple[onnx.ModelProto, Found]:
     graph = onnx.load_from_string(onnx_from_flow(flow))
     clips = clips_of(flow)
     ranges = calibrate(graph, np.concatenate([clip.windows for clip in clips]))

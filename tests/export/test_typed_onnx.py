@@ -10,7 +10,10 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from edgeflow.models import Flow, GlowSpec, MAFSpec, build
+from edgeflow.models import build
+from edgeflow.models.glow import GlowSpec
+from edgeflow.models.maf import MAFSpec
+from edgeflow.models.model import Model
 from edgeflow_export.activation_ranges import calibrate
 from edgeflow_export.conditioners import conditioner_count, conditioners_of
 from edgeflow_export.emulation import emulated
@@ -28,7 +31,7 @@ NLL_BOUNDS = {"int8": 0.02, "fp16": 5e-4}
 """Nats per dimension that a window's NLL may move in these flows of random weights."""
 
 
-def windows_of(flow: Flow | str, count: int = 40) -> np.ndarray:
+def windows_of(flow: Model | str, count: int = 40) -> np.ndarray:
     spec = SPECS[flow] if isinstance(flow, str) else flow
     rng = np.random.default_rng(1)
     return rng.standard_normal((count, spec.frames, spec.bands)).astype(np.float32)

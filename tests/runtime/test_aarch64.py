@@ -24,7 +24,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
-from edgeflow.training.recipe import FlowSettings, Recipe
+from edgeflow.models.spec import ModelSettings
+from edgeflow.training.recipe import Recipe
 from edgeflow_runtime import Scorer
 from edgeflow_runtime.bundle import Bundle
 
@@ -89,7 +90,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     constraints = ("-c", REPOSITORY / "constraints.txt")
     probe = pip("download", "--no-deps", *constraints, "-d", copy.parent, "click")
     if probe.returncode:
-        pytest.skip("no package index can be reached: name one with 'pip config set index-url'")
+        pytest.skip("no package index can be reached: name one with 'pip recipe set index-url'")
     leave = shutil.ignore_patterns(".*", "build", "demo", "*.egg-info", "__pycache__")
     shutil.copytree(REPOSITORY, copy, ignore=leave)
     built = pip("wheel", "--no-deps", *constraints, "-w", folder, copy, *SDISTS)
@@ -212,16 +213,17 @@ def guest(wheels: Path, tmp_path: Path) -> Iterator[Guest]:
 
 @pytest.fixture
 def bundles(
-    bundle_path: Path, config: Recipe, glow_settings: FlowSettings, tmp_path: Path
+    bundle_path: Path, recipe: Recipe, glow_settings: ModelSettings, tmp_path: Path
 ) -> list[Path]:
     """A MAF and a Glow."""
     import torch
 
-    from edgeflow.training.run import TrainedRun, train_run
+    from edgeflow.training.run import TrainedRun
+    from edgeflow.training.train import train_run
     from edgeflow_export.bundle_from_run import bundle_from_run
 
     run, glow = tmp_path / "glow", tmp_path / "glow.edgeflow"
-    train_run(dataclasses.replace(config, settings=glow_settings), run, torch.device("cpu"))
+    train_run(dataclasses.replace(recipe, settings=glow_settings), run, torch.device("cpu"))
     bundle_from_run(TrainedRun.load(run), glow)
     return [bundle_path, glow]
 

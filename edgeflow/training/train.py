@@ -1,0 +1,226 @@
+"""Training a machine into a run's folder, going on from whatever stands there."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import save
+
+from edgeflow import __version__
+from edgeflow.dataset import Machine
+from edgeflow.losses import LossSpec
+from edgeflow.models import preset as settings_of
+from edgeflow.models.model import Model
+from edgeflow.training.corpus import Corpora, Corpus
+from edgeflow.training.loop import Task
+from edgeflow.training.loop import train as train_loop
+from edgeflow.training.pretraining import fresh_model, pretrained
+from edgeflow.training.recipe import Recipe
+from edgeflow.training.run import (
+    RECORD,
+    RUN_VERSION,
+    STANDARD,
+    RunRecord,
+    TrainedRun,
+    is_finished,
+    read_record,
+)
+from edgeflow_runtime.errors import StorageError, TrainingError
+from edgeflow_runtime.logmel import LogMelSpec
+from edgeflow_runtime.storage import write_bytes, write_text
+
+
+def train(
+    machine: Machine,
+    out: str | Path,
+    *,
+    model: str = "glow",
+    loss: str = "nll",
+    preset: str = "paper",
+    epochs: int | None = None,
+    ceiling: float | None = None,
+    outlier_weight: float = 0.5,
+    filterbank: str = "psf",
+    channel: int | None = None,
+    holdout: float = 0.1,
+    seed: int = 0,
+    device: str = "auto",
+    corpora: Corpora | None = None,
+) -> TrainedRun:
+    """Train a monitor for ``machine``; the other machines of its type are the outliers.
+
+    The same call again goes on where it was interrupted, and does nothing where all is done.
+
+    Args:
+        machine: from :meth:`Dataset.machine <edgeflow.dataset.Dataset.machine>`.
+        out: folder of the run.
+        model: name in :data:`edgeflow.models.MODELS`.
+        loss: name in :data:`edgeflow.losses.LOSSES`.
+        preset: ``paper`` or ``small``.
+        epochs: passes over the target's windows; the preset's if not given.
+        ceiling: c of equations (4) and (5), nats per dimension; taken from pre-training if not
+            given.
+        outlier_weight: k of equation (5).
+        filterbank: ``psf`` or ``slaney``.
+        channel: the channel to listen to; the first is 0.
+        holdout: share of the training clips kept to set the threshold with.
+        seed: of everything random.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        corpora: the same for every machine of a data set, so that each type is read once.
+
+    Raises:
+        ConfigError: a name is unknown, or a number makes no sense.
+        TrainingError: the folder holds another training, or the loss is not finite.
+        DataError: the data set does not allow this training.
+    """
+    recipe = Recipe(
+        data=str(machine.root.resolve()),
+        machine=machine.id,
+        loss=LossSpec(loss, outlier_weight, ceiling),
+        settings=settings_of(model, preset, epochs=epochs),
+        logmel=LogMelSpec(filterbank=filterbank),
+        channel=channel,
+        holdout=holdout,
+        seed=seed,
+    )
+    train_run(recipe, Path(out), device_of(device), corpora)
+    return TrainedRun.load(out)
+
+
+def device_of(name: str) -> torch.device:
+    """The device to train on; ``auto`` takes the GPU where there is one.
+
+    Raises:
+        TrainingError: there is no GPU, and one is asked for.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    elif name == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("--device cuda: torch finds no GPU here; take --device cpu")
+    return torch.device(name)
+
+
+def train_run(
+    recipe: Recipe, folder: Path, device: torch.device, corpora: Corpora | None = None
+) -> bool:
+    """Train the machine that ``recipe`` names into ``folder``, going on from what stands there.
+
+    Returns:
+        Whether anything was left to do.
+
+    Raises:
+        TrainingError: the folder holds another training, or the loss is not finite.
+        DataError: the data set does not allow this training.
+    """
+    record = read_record(folder)
+    if record is not None and record.recipe != recipe:
+        raise TrainingError(
+            f"'{folder}' holds a training with other settings ({_difference(record.recipe, recipe)}"
+            "): choose another folder or delete it"
+        )
+    if is_finished(folder):
+        TrainedRun.load(folder)  # a finished run that is damaged is no finished run
+        return False
+    with _made(folder):
+        _train_into(folder, recipe, record, (corpora or Corpora()).of(recipe, device))
+    return True
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a run's folder before minutes go by; if nothing was written into it, it goes again."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"'{folder}' cannot be made: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            for place in made:
+                place.rmdir()  # refuses if anything is in it
+
+
+def _train_into(folder: Path, recipe: Recipe, record: RunRecord | None, corpus: Corpus) -> None:
+    if record is not None and record.data_digest != corpus.digest:
+        raise TrainingError(
+            f"'{folder}' was begun on other clips than '{recipe.data}' holds now: choose another "
+            "folder or delete it"
+        )
+    name = recipe.machine.name
+    model, ceiling = _start(recipe, corpus)
+    standard = {"mean": corpus.view.mean, "scale": corpus.view.scale}
+    write_bytes(folder / STANDARD, save(standard))
+    _write_record(folder, recipe, corpus, ceiling)
+    task = Task(
+        folder=folder,
+        label=f"training {name}",
+        schedule=recipe.settings.schedule,
+        loss=recipe.loss,
+        ceiling=ceiling,
+        target=corpus.learn_starts(name),
+        outliers=corpus.outlier_starts(name) if recipe.loss.uses_outliers else None,
+        heldout=corpus.heldout_starts(name),
+        seed=recipe.seed,
+    )
+    train_loop(model, corpus, task)
+
+
+def _start(recipe: Recipe, corpus: Corpus) -> tuple[Model, float | None]:
+    """The model to start from, and c."""
+    name = recipe.machine.name
+    if not recipe.loss.uses_outliers:
+        return fresh_model(recipe, corpus, corpus.learn_starts(name)), None
+    corpus.outlier_starts(name)  # says that there are none before minutes go by
+    model, reached = pretrained(recipe, corpus)
+    return model, reached if recipe.loss.ceiling is None else recipe.loss.ceiling
+
+
+def _write_record(folder: Path, recipe: Recipe, corpus: Corpus, ceiling: float | None) -> None:
+    split = corpus.splits[recipe.machine.name]
+    others = [s.learn for name, s in corpus.splits.items() if name != recipe.machine.name]
+    root = split.machine.root
+    record = RunRecord(
+        run_version=RUN_VERSION,
+        recipe=recipe,
+        ceiling=ceiling,
+        data_digest=corpus.digest,
+        arrays=corpus.features.logmel is None,
+        min_rate_hz=corpus.features.min_rate_hz,
+        learn=tuple(path.relative_to(root).as_posix() for path in split.learn),
+        heldout=tuple(path.relative_to(root).as_posix() for path in split.heldout),
+        outliers=sum(map(len, others)) if recipe.loss.uses_outliers else 0,
+        versions={
+            "edgeflow": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+    )
+    write_text(folder / RECORD, json.dumps(record.to_dict(), indent=2) + "\n")
+
+
+def _difference(old: Recipe, new: Recipe) -> str:
+    """The first setting that differs, as ``loss.kind is 'nll', not 'eq5'``."""
+    before, after = _flat(old.to_dict()), _flat(new.to_dict())
+    for key in {**before, **after}:
+        if before.get(key) != after.get(key):
+            return f"{key} is {before.get(key)!r}, not {after.get(key)!r}"
+    return "in nothing"
+
+
+def _flat(document: dict[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in document.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
