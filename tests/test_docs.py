@@ -160,6 +160,7 @@ def test_docstrings_leave_no_restructured_text_behind(site: Path):
     for page in (site / "reference").rglob("*.html"):
         left = re.search(r":(attr|class|data|exc|func|meth|mod):|\.\. \w+::", page.read_text())
         assert not left, f"{page.relative_to(site)} shows {left and left[0]}"
+    assert any("</math>" in page.read_text() for page in (site / "reference").rglob("*.html"))
 
 
 def test_the_site_lists_every_decision(site: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from drawing import Picture, arrow, card, flows, key, text
+from glyphs import cross, tick
 
 Glyph = Callable[[float, float, float, float, str], list[str]]
 
@@ -83,6 +84,22 @@ def supply(
         first = y + 4 - 7 * (len(lines) - 1)
         for k, line in enumerate(lines):
             picture.add(text(x + 13, first + 14 * k, line, "small"))
+
+
+Outcome = tuple[str, str, Sequence[str]]
+"""Room, file and words of what follows."""
+
+
+def fork(picture: Picture, y: float, yes: Outcome, no: Outcome) -> float:
+    """Two outcomes side by side below ``y``; returns where they end."""
+    top, height = y + 30, 62.0
+    for x, (room, file, words) in ((28, yes), (216, no)):
+        refused = x != 28
+        at = x + (94 if refused else 82)
+        picture.add(*arrow([(at, y), (at, top)], dashed=refused))
+        sign = cross(at - 14, y + 14, WORKSTATION) if refused else tick(at - 14, y + 14, RUNTIME)
+        picture.add(sign, *card(x, top, 176, height, room, file=file, words=words))
+    return top + height
 
 
 def middle(span: tuple[float, float]) -> float:

@@ -51,7 +51,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Close two pages with a list of what is below them."""
+    """Mend links to the root's pages, and close two pages with a list of what is below them."""
+    for name in ROOT_PAGES:
+        markdown = markdown.replace(f"](../{name})", f"]({name})")
     if page.file.src_uri == "reference/index.md":
         return markdown + "\n" + "\n".join(_line("reference", _load(name)) for name in PACKAGES)
     if page.file.src_uri == "decisions/index.md":
@@ -101,7 +103,8 @@ def _reference(module: griffe.Module) -> str:
     """A module's page: what it defines, what can be had from it, and what is below it."""
     own = [name for name, member in module.members.items() if _is_shown(member)]
     members = f"[{', '.join(own)}]" if own else "false"
-    words = [f"::: {module.path}\n    options:\n      members: {members}\n"]
+    words = [f"---\ntitle: {module.path}\n---\n"]
+    words += [f"::: {module.path}\n    options:\n      members: {members}\n"]
     if module.is_package and not module.parent:
         words += [_front_door(module.path)]
     below = _children(module)
