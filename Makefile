@@ -7,13 +7,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 DEMO := demo
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test lint bench bench-gpu clean
+.PHONY: demo test lint docs bench bench-gpu clean
 
 # torch goes first and alone: the constraints file names the build, and nothing may fetch another.
 $(VENV)/installed: setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) -e '.[train,export,plot,rtx,bench,dev]'
+	$(PIP) -e '.[train,export,plot,rtx,bench,dev,docs]'
 	touch $@
 
 ## A monitor from nothing: synthesise machines, train, export, score clips it never heard, compile.
@@ -43,6 +43,10 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 	PYTHONPATH=.:export:runtime:benchmarks $(BIN)/lint-imports
 
+## The docs site, into site/: strictly, and with nothing fetched.
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 ## Ratios against what people do today, in one run (about three minutes on a quiet machine).
 bench: $(VENV)/installed
 	$(BIN)/python -m edgeflow_benchmarks
@@ -52,4 +56,4 @@ bench-gpu: $(VENV)/installed
 	$(BIN)/python -m edgeflow_benchmarks.gpu
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info
+	rm -rf $(VENV) $(DEMO) site build dist *.egg-info
