@@ -83,6 +83,35 @@ class Exported:
     """The graph that starts at the samples."""
 
 
+def export(
+    run: TrainedRun | str | Path,
+    path: str | Path,
+    *,
+    data: str | Path | None = None,
+    false_alarm_probability: float = 0.01,
+    precision: str = "fp32",
+    audio_in: str | None = None,
+) -> Exported:
+    """Export a run as a bundle for the board; see :class:`ExportOptions` for what may be chosen.
+
+    Args:
+        run: a finished run, or its folder.
+        path: where the bundle goes.
+        data: the data set, where it has moved since training.
+        false_alarm_probability: share of normal clips that may lie above the threshold.
+        precision: ``fp32``, ``fp16``, ``int8`` or ``auto``.
+        audio_in: ``float32`` or ``int16`` to add a graph that starts at such samples.
+
+    Raises:
+        ExportError: as :func:`bundle_from_run` does.
+    """
+    options = ExportOptions(
+        Path(data) if data else None, false_alarm_probability, precision, audio_in
+    )
+    loaded = run if isinstance(run, TrainedRun) else TrainedRun.load(run)
+    return bundle_from_run(loaded, Path(path), options)
+
+
 def bundle_from_run(
     run: TrainedRun,
     path: Path,
