@@ -39,7 +39,7 @@ _HOMES = {
 _EXTRAS = {
     "edgeflow.training": "train",
     "edgeflow_export": "export",
-    "edgeflow.evaluation": "train",
+    "edgeflow.evaluation": "evaluate",
 }
 """Which extra brings what a module needs."""
 

@@ -25,7 +25,7 @@ def main(sounds: str, out: str, epochs: int = 30) -> None:
     print(evaluation)
 
     bundle = ef.export(run, folder / f"{machine.id.name}.edgeflow", precision="auto")
-    print(f"{bundle.path}: threshold {bundle.threshold.value:.3f}, {bundle.precision}")
+    print(f"{bundle.path}: threshold {bundle.threshold.value:.3f}, {bundle.graph.precision}")
 
     with ef.Scorer.load(bundle.path) as scorer:
         for clip in (*machine.test_normal[:2], *machine.test_anomalous[:2]):

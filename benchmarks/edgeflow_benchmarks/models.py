@@ -14,11 +14,10 @@ import torch
 from edgeflow.models import build
 from edgeflow.models.model import Model
 from edgeflow.models.spec import ModelSpec
-from edgeflow_export.activation_ranges import calibrate
 from edgeflow_export.audio_onnx import audio_onnx
 from edgeflow_export.bundle_writer import write_bundle
-from edgeflow_export.conditioners import conditioner_count
-from edgeflow_export.onnx_from_flow import onnx_from_flow
+from edgeflow_export.conditioners import calibrate, conditioner_count
+from edgeflow_export.onnx_from_model import onnx_from_trained
 from edgeflow_export.parity import MAX_DIFFERENCE
 from edgeflow_export.typed_onnx import typed_onnx
 from edgeflow_runtime.arrays import Array, Frames, Windows
@@ -82,7 +81,7 @@ def make_model(spec: ModelSpec, hop: int, clips: list[Path], path: Path) -> Rand
     view = View(WindowSpec(spec.frames, hop), every.mean(axis=0), every.std(axis=0))
     windows = np.concatenate([view(clip) for clip in frames])
     flow = make_flow(spec, windows)
-    graph = onnx_from_flow(flow)
+    graph = onnx_from_trained(flow)
     golden = {
         "logmel": frames[0],
         "nll": _scores(graph, windows[: view.spec.count(len(frames[0]))]),

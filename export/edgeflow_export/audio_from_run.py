@@ -9,17 +9,16 @@ import numpy.typing as npt
 import onnx
 
 from edgeflow_export.audio_onnx import audio_onnx
-from edgeflow_export.audio_parity import (
+from edgeflow_export.onnx_from_model import keep_metadata
+from edgeflow_export.parity import (
     MAX_AUDIO_DIFFERENCE,
     AudioParity,
     TwoSteps,
     check_audio_parity,
 )
-from edgeflow_export.onnx_from_flow import keep_metadata
-from edgeflow_export.precision import nll_tolerance
-from edgeflow_export.precision_search import Found
+from edgeflow_export.precision import TypedGraph, nll_tolerance
 from edgeflow_export.run_clips import RunClips
-from edgeflow_runtime.arrays import Array
+from edgeflow_runtime.arrays import Samples
 from edgeflow_runtime.backends.names import BUCKETS
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.views import AudioGraph, encode
@@ -43,7 +42,7 @@ class AudioPart:
 
 
 def audio_from_run(
-    clips: RunClips, model: onnx.ModelProto, found: Found, encoding: str, seconds: float
+    clips: RunClips, model: onnx.ModelProto, typed: TypedGraph, encoding: str, seconds: float
 ) -> AudioPart:
     """Put the log-Mel of ``clips`` before the flow.
 
@@ -53,7 +52,7 @@ def audio_from_run(
     Args:
         clips: of the run, which must listen to sound.
         model: the float32 flow.
-        found: the flow in its precision.
+        typed: the flow in its precision.
         encoding: ``float32`` or ``int16``.
         seconds: length of a clip.
 
@@ -67,34 +66,34 @@ def audio_from_run(
         encoding=encoding,
         buckets=BUCKETS["audio"],
         # A millionth of a decibel tips an int8 activation into its next step.
-        tolerance=max(MAX_AUDIO_DIFFERENCE, nll_tolerance(found.gate)),
+        tolerance=max(MAX_AUDIO_DIFFERENCE, nll_tolerance(typed.gate)),
     )
     sounds = _sounds(clips, graph)
     parity, content = _checked(clips, model, graph, sounds, MAX_AUDIO_DIFFERENCE)
-    if found.model is not model:
-        parity, content = _checked(clips, found.model, graph, sounds, graph.tolerance)
+    if typed.model is not model:
+        parity, content = _checked(clips, typed.model, graph, sounds, graph.tolerance)
     rows = encode(next(iter(sounds.values()))[None, : graph.samples], encoding)
     nll = OnnxRuntimeBackend(content).nll(rows)
     return AudioPart(content, graph, parity, {"audio": rows, "audio_nll": nll})
 
 
-def _sounds(clips: RunClips, graph: AudioGraph) -> dict[str, Array]:
+def _sounds(clips: RunClips, graph: AudioGraph) -> dict[str, Samples]:
     """Some of the machine's clips that are long enough, those first that it did not learn from."""
-    found: dict[str, Array] = {}
+    sounds: dict[str, Samples] = {}
     for name in (*clips.run.record.heldout, *clips.run.record.learn):
         samples = clips.samples(name)
         if len(samples) >= graph.samples:
-            found[name] = samples
-        if len(found) == PARITY_CLIPS:
+            sounds[name] = samples
+        if len(sounds) == PARITY_CLIPS:
             break
-    return found
+    return sounds
 
 
 def _checked(
     clips: RunClips,
     flow: onnx.ModelProto,
     graph: AudioGraph,
-    sounds: dict[str, Array],
+    sounds: dict[str, Samples],
     allowed: float,
 ) -> tuple[AudioParity, bytes]:
     """The joined graph of ``flow``, and how near it is to log-Mel and ``flow`` in two steps."""

@@ -9,8 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from edgeflow_export.onnx_from_flow import INPUT, OUTPUTS
-from edgeflow_export.operators import check_operators
+from edgeflow_export.onnx_from_model import INPUT, OUTPUTS, check_operators
 from edgeflow_runtime.errors import ExportError
 from edgeflow_runtime.logmel import DECIBEL_FLOOR, LogMel, LogMelSpec
 from edgeflow_runtime.views import View

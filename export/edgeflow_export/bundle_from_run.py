@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime
 
@@ -15,28 +14,22 @@ from edgeflow.training.run import TrainedRun
 from edgeflow_export.audio_from_run import AudioPart, audio_from_run
 from edgeflow_export.bundle_writer import write_bundle
 from edgeflow_export.gate import ClipWindows
-from edgeflow_export.onnx_from_flow import keep_metadata, model_from_flow
+from edgeflow_export.onnx_from_model import keep_metadata, model_from_trained
 from edgeflow_export.parity import Parity, check_parity
-from edgeflow_export.precision import check_tolerance, give_precision, nll_tolerance
-from edgeflow_export.precision_search import Found
+from edgeflow_export.precision import TypedGraph, check_tolerance, give_precision, nll_tolerance
 from edgeflow_export.run_clips import RunClips, evenly
 from edgeflow_export.threshold import threshold_from_scores
-from edgeflow_runtime.arrays import Array
+from edgeflow_runtime.arrays import Scores, Windows
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.protocol import nll_of
 from edgeflow_runtime.errors import ExportError
-from edgeflow_runtime.logmel import LogMel
 from edgeflow_runtime.manifest import (
     FORMAT_VERSION,
-    Gate,
     Manifest,
     Threshold,
     Tolerances,
     Training,
 )
-
-GOLDEN_SECONDS = 3.0
-"""Length of the golden recording, if its window allows."""
 
 PARITY_CLIPS = 32
 """Clips on which torch and the exported graph are compared, and on which int8 is calibrated."""
@@ -67,20 +60,42 @@ class Exported:
 
     path: Path
     """The bundle."""
-    nodes: int
-    """Nodes in its graph."""
     parity: Parity
     """How near the float32 graph is to the trained flow."""
     threshold: Threshold
     """Where normal ends."""
-    precision: str
-    """Of the conditioners."""
-    overrides: dict[str, str]
-    """Conditioners that stay wider, by number, and their precision."""
-    gate: Gate | None
-    """What the precision costs; ``None`` for float32."""
+    graph: TypedGraph
+    """The graph in its precision, and what that costs."""
     audio: AudioPart | None
     """The graph that starts at the samples."""
+
+    def __str__(self) -> str:
+        """What was exported, and how near it is to what was trained."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        parity, graph, gate, audio = self.parity, self.graph, self.graph.gate, self.audio
+        yield (
+            f"{self.path}: {len(graph.model.graph.node)} nodes, within {parity.worst:.1e} nats/dim "
+            f"of the trained model on {parity.windows} windows, threshold "
+            f"{self.threshold.value:.4f}"
+        )
+        if gate:
+            auc = "" if gate.auc_change is None else f"AUC changes by {gate.auc_change:.4f}, "
+            yield (
+                f"{graph.precision} against float32 on {gate.clips} clips ({gate.anomalous} "
+                f"anomalous): {auc}rank correlation {gate.spearman:.5f}, {gate.flips:.1%} of "
+                f"verdicts flip, windows within {gate.nll_change:.1e} nats/dim"
+            )
+        if graph.overrides:
+            wider = ", ".join(f"{k} in {precision}" for k, precision in graph.overrides.items())
+            yield f"conditioners that could not bear {graph.precision}: {wider}"
+        if audio:
+            yield (
+                f"from {audio.graph.samples} {audio.graph.encoding} samples: within "
+                f"{audio.parity.worst:.1e} nats/dim of the two steps on {audio.parity.clips} clips,"
+                f" in batches of {', '.join(map(str, audio.graph.buckets))}"
+            )
 
 
 def export(
@@ -138,91 +153,61 @@ def bundle_from_run(
             "--audio-in needs a monitor that listens to sound: this one takes log-Mel arrays"
         )
     say("folding and exporting")
-    model = model_from_flow(run.model)
+    model = model_from_trained(run.model)
     exact = OnnxRuntimeBackend(model.SerializeToString())
     say("comparing with the trained flow")
-    heldout, learned = clips.read(run.record.heldout), clips.read(run.record.learn)
-    seconds = clips.seconds(run.record.heldout)
+    heldout, learned = clips.windows(run.record.heldout), clips.windows(run.record.learn)
     compared = dict(list((heldout | learned).items())[:PARITY_CLIPS])
-    parity = check_parity(run.model, exact, {k: clips.windows(v) for k, v in compared.items()})
+    parity = check_parity(run.model, exact, compared)
     say("setting the threshold")
+    seconds = clips.seconds(run.record.heldout)
     threshold = threshold_from_scores(
-        _scores(clips, exact, heldout),
-        _scores(clips, exact, learned),
+        _scores(exact, heldout.values()),
+        _scores(exact, learned.values()),
         options.false_alarm_probability,
         seconds,
     )
-    found = _typed(clips, model, exact, heldout, learned, threshold.value, options, say)
+    graph = _typed(clips, model, exact, heldout, learned, threshold.value, options, say)
     audio = None
     if options.audio_in:
         say("joining log-Mel and flow in one graph, and comparing it with the two")
-        audio = audio_from_run(clips, model, found, options.audio_in, seconds)
-    keep_metadata(found.model)
-    graph = found.model.SerializeToString()
-    golden = _golden(clips, OnnxRuntimeBackend(graph), run.record.heldout[0])
-    golden |= audio.golden if audio else {}
-    if found.gate:
-        check_tolerance(nll_tolerance(found.gate), golden["nll"])
-    manifest = _manifest(run, threshold, found, audio)
+        audio = audio_from_run(clips, model, graph, options.audio_in, seconds)
+    keep_metadata(graph.model)
+    onnx_flow = graph.model.SerializeToString()
+    golden = clips.golden(OnnxRuntimeBackend(onnx_flow)) | (audio.golden if audio else {})
+    if graph.gate:
+        check_tolerance(nll_tolerance(graph.gate), golden["nll"])
+    manifest = _manifest(run, threshold, graph, audio)
     onnx_audio = audio.onnx if audio else None
-    write_bundle(path, manifest, graph, _frontend(run), golden, onnx_audio)
-    nodes = len(found.model.graph.node)
-    return Exported(
-        path, nodes, parity, threshold, found.precision, found.overrides, found.gate, audio
-    )
+    write_bundle(path, manifest, onnx_flow, clips.frontend(), golden, onnx_audio)
+    return Exported(path, parity, threshold, graph, audio)
 
 
 def _typed(
     clips: RunClips,
     model: onnx.ModelProto,
     exact: OnnxRuntimeBackend,
-    heldout: dict[str, Array],
-    learned: dict[str, Array],
+    heldout: dict[str, Windows],
+    learned: dict[str, Windows],
     threshold: float,
     options: ExportOptions,
     say: Callable[[str], None],
-) -> Found:
+) -> TypedGraph:
     """The graph in the precision asked for, compared on clips that the flow did not learn from."""
-    tests = [ClipWindows(clips.windows(v), anomalous=False, heldout=True) for v in heldout.values()]
+    tests = [ClipWindows(part, anomalous=False, heldout=True) for part in heldout.values()]
     if options.precision != "fp32":
         for names, anomalous in zip(clips.tests(GATE_CLIPS), (False, True), strict=True):
-            if names:
-                labelled = clips.read(names).values()
-                tests += [ClipWindows(clips.windows(v), anomalous) for v in labelled]
-    calibration = [clips.windows(learned[n]) for n in evenly(list(learned), PARITY_CLIPS)]
+            tests += [ClipWindows(part, anomalous) for part in clips.windows(names).values()]
+    calibration = evenly(list(learned.values()), PARITY_CLIPS)
     return give_precision(model, options.precision, exact, calibration, tests, threshold, say)
 
 
-def _scores(
-    clips: RunClips, backend: OnnxRuntimeBackend, logmels: dict[str, Array]
-) -> npt.NDArray[np.float64]:
-    windows = map(clips.windows, logmels.values())
-    return np.array([nll_of(backend, part).mean(dtype=np.float64) for part in windows])
-
-
-def _golden(clips: RunClips, backend: OnnxRuntimeBackend, name: str) -> dict[str, Array]:
-    """A clip of the machine with what it must give: samples, log-Mel, NLL of each window."""
-    if clips.logmel is None:
-        logmel = clips.read([name])[name]
-        return {"logmel": logmel, "nll": nll_of(backend, clips.windows(logmel))}
-    spec, view = clips.logmel.spec, clips.run.view.spec
-    length = max(int(GOLDEN_SECONDS * spec.rate_hz), spec.samples(view.frames + view.hop))
-    samples = np.ascontiguousarray(clips.samples(name)[:length])
-    logmel = clips.logmel(samples)
-    nll = nll_of(backend, clips.windows(logmel))
-    return {"samples": samples, "logmel": logmel, "nll": nll}
-
-
-def _frontend(run: TrainedRun) -> dict[str, Array]:
-    frontend = {"mean": run.view.mean, "scale": run.view.scale}
-    if not run.record.arrays:
-        logmel = LogMel(run.record.recipe.logmel)
-        frontend |= {"window": logmel.window, "filterbank": logmel.filterbank}
-    return frontend
+def _scores(backend: OnnxRuntimeBackend, clips: Iterable[Windows]) -> Scores:
+    return np.array([nll_of(backend, part).mean(dtype=np.float64) for part in clips])
 
 
 def _manifest(
-    run: TrainedRun, threshold: Threshold, found: Found, audio: AudioPart | None
+    run: TrainedRun, threshold: Threshold, graph: TypedGraph, audio: AudioPart | None
 ) -> Manifest:
     record, recipe = run.record, run.record.recipe
     versions = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
@@ -231,7 +216,7 @@ def _manifest(
         machine=recipe.machine,
         features=run.features,
         view=run.view.spec,
-        precision=found.precision,
+        precision=graph.precision,
         score_unit=run.model.unit,
         threshold=threshold,
         training=Training(
@@ -244,9 +229,9 @@ def _manifest(
             outlier_ceiling=record.ceiling,
             versions=record.versions | versions,
         ),
-        tolerances=Tolerances(LOGMEL_TOLERANCE_DB, nll_tolerance(found.gate)),
+        tolerances=Tolerances(LOGMEL_TOLERANCE_DB, nll_tolerance(graph.gate)),
         members={},
-        overrides=found.overrides,
-        gate=found.gate,
+        overrides=graph.overrides,
+        gate=graph.gate,
         audio=audio.graph if audio else None,
     )

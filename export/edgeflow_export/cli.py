@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from edgeflow_runtime.cli.options import FaultTally, FiniteFloat
-
-if TYPE_CHECKING:
-    from edgeflow_export.bundle_from_run import Exported
 
 
 @click.command()
@@ -69,34 +64,7 @@ def export(
                     options,
                     say=partial(_say, folder.name),
                 )
-                for line in _report(result):
-                    click.echo(line)
-
-
-def _report(result: Exported) -> Iterator[str]:
-    """What was exported, and how near it is to what was trained."""
-    parity, gate = result.parity, result.gate
-    yield (
-        f"{result.path}: {result.nodes} nodes, within {parity.worst:.1e} nats/dim of the trained "
-        f"flow on {parity.windows} windows, threshold {result.threshold.value:.4f}"
-    )
-    if gate:
-        auc = "" if gate.auc_change is None else f"AUC changes by {gate.auc_change:.4f}, "
-        yield (
-            f"{result.precision} against float32 on {gate.clips} clips ({gate.anomalous} "
-            f"anomalous): {auc}rank correlation {gate.spearman:.5f}, {gate.flips:.1%} of verdicts "
-            f"flip, windows within {gate.nll_change:.1e} nats/dim"
-        )
-    if result.overrides:
-        wider = ", ".join(f"{k} in {precision}" for k, precision in result.overrides.items())
-        yield f"conditioners that could not bear {result.precision}: {wider}"
-    if result.audio:
-        audio = result.audio
-        yield (
-            f"from {audio.graph.samples} {audio.graph.encoding} samples: within "
-            f"{audio.parity.worst:.1e} nats/dim of the two steps on {audio.parity.clips} clips, in "
-            f"batches of {', '.join(map(str, audio.graph.buckets))}"
-        )
+                click.echo(result)
 
 
 def _say(name: str, what: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeflow.evaluation import auc_and_pauc
 from edgeflow_runtime.arrays import Array, Scores
-from edgeflow_runtime.backends.protocol import Backend, nll_of
+from edgeflow_runtime.backends.protocol import Backend, filled, nll_of
 from edgeflow_runtime.errors import ExportError, PrecisionError
 from edgeflow_runtime.manifest import Gate
 
@@ -178,18 +178,17 @@ def require_finite(
     """
     measure: Array | None = None
     for batch in sorted(set(batches)):
-        places = np.arange(-(-len(windows) // batch) * batch) % len(windows)
-        parts = [np.ascontiguousarray(windows[p]) for p in places.reshape(-1, batch)]
-        nll = np.concatenate([backend.nll(part) for part in parts])
+        places = filled(len(windows), batch)
+        nll = np.concatenate([backend.nll(np.ascontiguousarray(windows[p])) for p in places])
         if missing := _not_finite(nll):
             raise PrecisionError(
                 f"at batch {batch}, {missing} of {len(nll)} NLLs are not finite: {MEND}"
             )
         measure = nll if measure is None else measure
-        difference = np.abs(nll - measure[places])
+        difference = np.abs(nll - measure[places.ravel()])
         if difference.max() > allowed:
             raise PrecisionError(
-                f"at batch {batch}, window {places[difference.argmax()]} scores "
+                f"at batch {batch}, window {places.ravel()[difference.argmax()]} scores "
                 f"{difference.max():.2e} nats/dim away from batch {min(batches)}; at most "
                 f"{allowed:.0e} is allowed: {MEND}"
             )

@@ -11,11 +11,15 @@ import numpy as np
 from edgeflow.dataset import Dataset
 from edgeflow.features import FeatureStore
 from edgeflow.training.run import TrainedRun
-from edgeflow_runtime.arrays import Frames, Samples, Windows
+from edgeflow_runtime.arrays import Array, Samples, Windows
 from edgeflow_runtime.audio import sound_info
+from edgeflow_runtime.backends.protocol import Backend, nll_of
 from edgeflow_runtime.errors import ExportError
 
 Item = TypeVar("Item")
+
+GOLDEN_SECONDS = 3.0
+"""Length of the golden recording, if its window allows."""
 
 
 class RunClips:
@@ -31,8 +35,8 @@ class RunClips:
         self._store = FeatureStore(run.features)
         self.logmel = self._store.logmel
 
-    def read(self, names: Sequence[str]) -> dict[str, Frames]:
-        """Log-Mel (frames, bands) by name.
+    def windows(self, names: Sequence[str]) -> dict[str, Windows]:
+        """What the model sees of clips, by name: their standardised windows (n, T, M).
 
         Raises:
             ExportError: a clip is missing.
@@ -40,7 +44,7 @@ class RunClips:
         """
         label = self.run.record.recipe.machine.name
         logmels = self._store.read_all([self._present(name) for name in names], label)
-        return dict(zip(names, logmels, strict=True))
+        return {name: self.run.view(x) for name, x in zip(names, logmels, strict=True)}
 
     def seconds(self, names: Sequence[str]) -> float:
         """The median length of clips, in seconds; 0 for arrays."""
@@ -54,9 +58,28 @@ class RunClips:
         assert samples is not None
         return samples
 
-    def windows(self, logmel: Frames) -> Windows:
-        """(frames, bands) log-Mel to its standardised windows (n, T, M)."""
-        return self.run.view(logmel)
+    def golden(self, backend: Backend) -> dict[str, Array]:
+        """A clip that was held out, with what it must give: samples, log-Mel, NLL of each window.
+
+        Args:
+            backend: runs the graph as it is deployed.
+        """
+        name, view = self.run.record.heldout[0], self.run.view
+        if self.logmel is None:
+            logmel = self._store.read(self._present(name))
+            return {"logmel": logmel, "nll": nll_of(backend, view(logmel))}
+        spec, window = self.logmel.spec, view.spec
+        length = max(int(GOLDEN_SECONDS * spec.rate_hz), spec.samples(window.frames + window.hop))
+        samples = np.ascontiguousarray(self.samples(name)[:length])
+        logmel = self.logmel(samples)
+        return {"samples": samples, "logmel": logmel, "nll": nll_of(backend, view(logmel))}
+
+    def frontend(self) -> dict[str, Array]:
+        """The tensors that turn sound into what the model sees."""
+        tensors = {"mean": self.run.view.mean, "scale": self.run.view.scale}
+        if self.logmel is not None:
+            tensors |= {"window": self.logmel.window, "filterbank": self.logmel.filterbank}
+        return tensors
 
     def tests(self, most: int) -> tuple[list[str], list[str]]:
         """The machine's labelled test clips, normal and anomalous, at most ``most`` of each."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeflow_runtime.arrays import Nll, Rows
 from edgeflow_runtime.backends.names import AUDIO
-from edgeflow_runtime.backends.protocol import Backend
+from edgeflow_runtime.backends.protocol import Backend, filled
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.documents import Document
 from edgeflow_runtime.errors import BundleIntegrityError
@@ -77,8 +77,6 @@ def allowed_nll(bundle: Bundle, graph: str) -> float:
 
 def _worst(backend: Backend, rows: Rows, expected: Nll, bucket: int) -> float:
     """The largest difference of an NLL in batches of ``bucket``; NaN, if there is one."""
-    whole = -(-max(len(rows), bucket) // bucket) * bucket
-    order = np.arange(whole) % len(rows)
-    batches = (np.ascontiguousarray(rows[part]) for part in order.reshape(-1, bucket))
-    nll = np.concatenate([backend.nll(batch) for batch in batches])
-    return float(np.abs(nll - expected[order]).max())
+    order = filled(len(rows), bucket)
+    nll = np.concatenate([backend.nll(np.ascontiguousarray(rows[part])) for part in order])
+    return float(np.abs(nll - expected[order.ravel()]).max())

@@ -165,7 +165,7 @@ def test_a_new_model_trains_evaluates_exports_and_scores(
     run = train(machine, tmp_path / "run", model=narrow, preset="small", loss=loss)
     assert isinstance(run.model, Narrow)
     exported = bundle_from_run(run, tmp_path / "fan.edgeflow", ExportOptions(precision="fp16"))
-    assert exported.precision == "fp16"
+    assert exported.graph.precision == "fp16"
     with Scorer.load(exported.path) as scorer:
         assert scorer.bundle.manifest.score_unit == Narrow.unit
         results = list(scorer.score_files(machine.test_normal, maps=True))

@@ -17,19 +17,18 @@ from edgeflow.models import build
 from edgeflow.models.glow import GlowSpec
 from edgeflow.models.maf import MAFSpec
 from edgeflow_export.audio_onnx import DECODED, audio_onnx
-from edgeflow_export.audio_parity import (
+from edgeflow_export.onnx_from_model import ACCEPTED, onnx_from_trained
+from edgeflow_export.parity import (
     MAX_AUDIO_DIFFERENCE,
     AudioModel,
     TwoSteps,
     check_audio_parity,
 )
-from edgeflow_export.onnx_from_flow import onnx_from_flow
-from edgeflow_export.operators import ACCEPTED
-from edgeflow_runtime.audio import read_sound
+from edgeflow_runtime.audio import Intake, read_sound
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.errors import BackendError, ExportError, OperatorError, ParityError
 from edgeflow_runtime.logmel import LogMel, LogMelSpec
-from edgeflow_runtime.views import AudioGraph, WindowSpec, encode
+from edgeflow_runtime.views import AudioGraph, View, WindowSpec, encode
 
 SPECS = {
     "glow": (GlowSpec(frames=16, blocks=2, steps=2, hidden=8), WindowSpec(frames=16, hop=8)),
@@ -49,7 +48,7 @@ def flow(request: pytest.FixtureRequest) -> tuple[onnx.ModelProto, WindowSpec]:
     for parameter in found.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     found.initialize(torch.randn(64, spec.frames, spec.bands))
-    return onnx.load_from_string(onnx_from_flow(found)), window
+    return onnx.load_from_string(onnx_from_trained(found)), window
 
 
 def hearing(frames: int, bands: int, kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
@@ -74,7 +73,7 @@ def heard(spec: LogMelSpec, clips: np.ndarray, encoding: str = "float32") -> np.
     count = spec.frames(clips.shape[1])
     zero = np.zeros(spec.bands, np.float32)
     fake, window = hearing(count, spec.bands), WindowSpec(count, 1)
-    model = audio_onnx(fake, LogMel(spec), zero, zero + 1, window, clips.shape[1], encoding)
+    model = audio_onnx(fake, LogMel(spec), View(window, zero, zero + 1), clips.shape[1], encoding)
     found = OnnxRuntimeBackend(model.SerializeToString()).outputs(encode(clips, encoding))
     return found["nll_map"][:, 0]
 
@@ -98,13 +97,13 @@ def steps_of(
     spread = frames.std(axis=0)
     scale = np.where(spread < 1e-3, 1e9, spread).astype(np.float32)  # as a Corpus has it
     backend = OnnxRuntimeBackend(model.SerializeToString(), 1)
-    return TwoSteps(logmel, frames.mean(axis=0), scale, window, backend)
+    return TwoSteps(logmel, View(window, frames.mean(axis=0), scale), backend)
 
 
 def audio_of(
     flow: tuple[onnx.ModelProto, WindowSpec], steps: TwoSteps, samples: int, encoding: str
 ) -> AudioModel:
-    model = audio_onnx(flow[0], steps.logmel, steps.mean, steps.scale, flow[1], samples, encoding)
+    model = audio_onnx(flow[0], steps.logmel, steps.view, samples, encoding)
     return OnnxRuntimeBackend(model.SerializeToString()).outputs
 
 
@@ -132,8 +131,12 @@ def test_scores_as_in_two_steps_in_every_bucket(flow, filterbank: str, encoding:
 
 @pytest.mark.parametrize("encoding", ["float32", "int16"])
 def test_real_recordings_score_as_in_two_steps(flow, mimii: Path, encoding: str):
-    learned = np.stack([read_sound(clip, 16000) for clip in sorted(mimii.glob("*/train/*"))[::20]])
-    clips = {str(clip): read_sound(clip, 16000) for clip in sorted(mimii.glob("*/test/*"))[::8]}
+    learned = np.stack(
+        [read_sound(clip, Intake(16000)) for clip in sorted(mimii.glob("*/train/*"))[::20]]
+    )
+    clips = {
+        str(clip): read_sound(clip, Intake(16000)) for clip in sorted(mimii.glob("*/test/*"))[::8]
+    }
     steps = steps_of(flow, LogMelSpec(), learned)
     audio = audio_of(flow, steps, 160_000, encoding)
     found = check_audio_parity(audio, steps, AudioGraph(160_000, encoding, (1, 4), 1e-3), clips)
@@ -176,9 +179,10 @@ def test_any_sizes_give_the_one_log_mel(frame, hop, excess, samples, encoding):
 def test_windows_are_the_clips_own(window: WindowSpec):
     spec, clips = LogMelSpec(bands=8), noise(3)
     mean, scale = np.arange(8, dtype=np.float32), np.linspace(1, 5, 8, dtype=np.float32)
-    model = audio_onnx(hearing(3, 8), LogMel(spec), mean, scale, window, SAMPLES, "float32")
+    view = View(window, mean, scale)
+    model = audio_onnx(hearing(3, 8), LogMel(spec), view, SAMPLES, "float32")
     found = OnnxRuntimeBackend(model.SerializeToString()).outputs(clips)
-    expected = np.stack([window.views((LogMel(spec)(clip) - mean) / scale) for clip in clips])
+    expected = np.stack([view(LogMel(spec)(clip)) for clip in clips])
     np.testing.assert_allclose(found["nll_map"], expected, atol=1e-3)
     np.testing.assert_allclose(found["nll"], expected.sum(axis=(2, 3)), atol=1e-2)
     np.testing.assert_allclose(found["score"], found["nll"].mean(axis=1), rtol=1e-6)
@@ -216,7 +220,7 @@ def test_every_16_bit_sample_is_read_exactly():
     spec, every = LogMelSpec(), np.arange(-32768, 32768).astype("<i2")
     zero, fake = np.zeros(128, np.float32), hearing(4, 128)
     window = WindowSpec(4, 4)
-    model = audio_onnx(fake, LogMel(spec), zero, zero + 1, window, len(every), "int16")
+    model = audio_onnx(fake, LogMel(spec), View(window, zero, zero + 1), len(every), "int16")
     shape = ["clips", len(every)]
     model.graph.output.append(helper.make_tensor_value_info(DECODED, TensorProto.FLOAT, shape))
     session = OnnxRuntimeBackend(model.SerializeToString())._session
@@ -232,7 +236,7 @@ def test_every_16_bit_sample_is_read_exactly():
 def test_nothing_but_the_flow_leaves_float32(kind: int, encoding: str):
     zero, fake = np.zeros(8, np.float32), hearing(4, 8, kind)
     logmel, window = LogMel(LogMelSpec(bands=8)), WindowSpec(4, 2)
-    model = audio_onnx(fake, logmel, zero, zero + 1, window, SAMPLES, encoding)
+    model = audio_onnx(fake, logmel, View(window, zero, zero + 1), SAMPLES, encoding)
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     types = {info.name: info.type.tensor_type.elem_type for info in inferred.graph.value_info}
     types |= {info.name: info.type.tensor_type.elem_type for info in inferred.graph.output}
@@ -247,9 +251,7 @@ def test_the_graph_says_what_it_takes_and_gives(flow):
     model_in, window = flow
     steps = steps_of(flow, LogMelSpec(), noise(2))
     for encoding, name, shape in (("float32", "samples", []), ("int16", "pcm", [2])):
-        model = audio_onnx(
-            model_in, steps.logmel, steps.mean, steps.scale, window, SAMPLES, encoding
-        )
+        model = audio_onnx(model_in, steps.logmel, steps.view, SAMPLES, encoding)
         dims = {
             value.name: [
                 size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim
@@ -282,7 +284,7 @@ def test_a_flow_with_a_forbidden_operator_is_refused():
     fake.graph.node[0].CopyFrom(helper.make_node("Identity", ["windows"], ["typed"], "culprit"))
     logmel, window = LogMel(LogMelSpec(bands=8)), WindowSpec(4, 2)
     with pytest.raises(OperatorError, match="operator Identity \\(node 'flow/culprit'\\)"):
-        audio_onnx(fake, logmel, zero, zero + 1, window, SAMPLES, "float32")
+        audio_onnx(fake, logmel, View(window, zero, zero + 1), SAMPLES, "float32")
 
 
 @pytest.mark.parametrize(
@@ -290,18 +292,21 @@ def test_a_flow_with_a_forbidden_operator_is_refused():
     [
         ({"samples": 1535}, "a clip of 1535 samples is too short: a window of 4 frames needs at"),
         ({"encoding": "int8"}, "unknown encoding 'int8': choose one of float32, int16"),
-        ({"window": WindowSpec(3, 2)}, r"takes windows of \(4, 8\), not of \(3, 8\)"),
+        ({"spec": WindowSpec(3, 2)}, r"takes windows of \(4, 8\), not of \(3, 8\)"),
         ({"mean": np.zeros(7, np.float32)}, r"mean has shape \(7,\), not \(8,\)"),
         ({"scale": np.zeros((8, 1), np.float32)}, r"scale has shape \(8, 1\), not \(8,\)"),
     ],
 )
 def test_what_cannot_be_put_together_is_refused(change: dict, message: str):
     zero = np.zeros(8, np.float32)
-    parts = {"flow": hearing(4, 8), "logmel": LogMel(LogMelSpec(bands=8)), "mean": zero}
-    parts |= {"scale": zero + 1, "window": WindowSpec(4, 2), "samples": 1536}
-    audio_onnx(**parts, encoding="float32")
+    view = {"spec": WindowSpec(4, 2), "mean": zero, "scale": zero + 1}
+    parts = {"samples": 1536, "encoding": "float32"}
+    flow, logmel = hearing(4, 8), LogMel(LogMelSpec(bands=8))
+    audio_onnx(flow, logmel, View(**view), **parts)
+    view |= {name: value for name, value in change.items() if name in view}
+    parts |= {name: value for name, value in change.items() if name in parts}
     with pytest.raises(ExportError, match=message):
-        audio_onnx(**({**parts, "encoding": "float32"} | change))
+        audio_onnx(flow, logmel, View(**view), **parts)
 
 
 def test_a_graph_without_the_flows_outputs_is_refused():
@@ -309,7 +314,7 @@ def test_a_graph_without_the_flows_outputs_is_refused():
     fake.graph.output[1].name = "map"
     logmel, window = LogMel(LogMelSpec(bands=8)), WindowSpec(4, 2)
     with pytest.raises(ExportError, match="the flow has no 'nll_map'"):
-        audio_onnx(fake, logmel, zero, zero + 1, window, SAMPLES, "float32")
+        audio_onnx(fake, logmel, View(window, zero, zero + 1), SAMPLES, "float32")
 
 
 class Damaged:
@@ -369,7 +374,8 @@ def test_parity_refuses_what_is_off(tiny, damage, message: str):
 
 def test_parity_refuses_another_mean(tiny):
     audio, steps, clips = tiny
-    other = dataclasses.replace(steps, mean=steps.mean + np.float32(0.1))
+    moved = dataclasses.replace(steps.view, mean=steps.view.mean + np.float32(0.1))
+    other = dataclasses.replace(steps, view=moved)
     graph = AudioGraph(4000, "float32", (1,), 1e-3)
     with pytest.raises(ParityError, match="differs from log-Mel and flow in two steps"):
         check_audio_parity(audio, other, graph, clips)

@@ -13,17 +13,16 @@ import torch
 from edgeflow.models import build
 from edgeflow.models.glow import GlowSpec
 from edgeflow.models.maf import MAFSpec
-from edgeflow_export.activation_ranges import calibrate
 from edgeflow_export.audio_onnx import audio_onnx
-from edgeflow_export.conditioners import conditioner_count
-from edgeflow_export.onnx_from_flow import model_from_flow
+from edgeflow_export.conditioners import calibrate, conditioner_count
+from edgeflow_export.onnx_from_model import model_from_trained
 from edgeflow_export.typed_onnx import typed_onnx
-from edgeflow_runtime.backends.names import BUCKETS
 from edgeflow_runtime.backends.tensorrt.build import AHEAD_OF_TIME
-from edgeflow_runtime.backends.tensorrt.engine_from_onnx import Order, compile_engine
+from edgeflow_runtime.backends.tensorrt.engine_from_onnx import compile_engine
+from edgeflow_runtime.backends.tensorrt.engine_record import BuildOrder
 from edgeflow_runtime.backends.tensorrt.tensorrt_module import is_installed
 from edgeflow_runtime.logmel import LogMel, LogMelSpec
-from edgeflow_runtime.views import WindowSpec
+from edgeflow_runtime.views import View, WindowSpec
 
 pytestmark = pytest.mark.skipif(
     not is_installed("tensorrt-rtx"),
@@ -45,7 +44,7 @@ def model_of(spec):
     for parameter in flow.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     flow.initialize(torch.randn(64, flow.frames, flow.bands))
-    return model_from_flow(flow)
+    return model_from_trained(flow)
 
 
 @pytest.fixture(scope="module")
@@ -67,17 +66,17 @@ def in_form(model, form, spec):
     logmel = LogMel(LogMelSpec(bands=spec.bands))
     mean, scale = np.zeros(spec.bands, np.float32), np.ones(spec.bands, np.float32)
     window = WindowSpec(spec.frames, spec.frames // 2)
-    return audio_onnx(model, logmel, mean, scale, window, SECONDS * 16000, form)
+    return audio_onnx(model, logmel, View(window, mean, scale), SECONDS * 16000, form)
 
 
 def order_of(model, form, precision, capabilities):
-    return Order(
-        onnx=model.SerializeToString(),
-        buckets=BUCKETS["flow" if form == "windows" else "audio"],
+    order = BuildOrder(
+        bundle="",
+        graph="flow" if form == "windows" else "audio",
         workspace=256 * 2**20,
-        precision="int8" if precision == "mixed" else precision,
         compute_capabilities=capabilities,
     )
+    return model.SerializeToString(), "int8" if precision == "mixed" else precision, order
 
 
 @pytest.fixture
@@ -87,7 +86,7 @@ def compiled(tmp_path):
 
     def compile_one(order):
         target = tmp_path / "engine"
-        layers = compile_engine(trt, order, target, None, lambda *_: None)
+        layers = compile_engine(trt, *order, target, None, lambda *_: None)
         return target.stat().st_size, layers
 
     return compile_one

@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from edgeflow_runtime.backends.tensorrt.proof import prove
 from onnx import TensorProto, helper
 
 from edgeflow.models import build
@@ -21,13 +20,13 @@ from edgeflow.training.recipe import Recipe
 from edgeflow.training.run import TrainedRun
 from edgeflow.training.train import train_run
 from edgeflow_export.bundle_from_run import ExportOptions, bundle_from_run
-from edgeflow_export.onnx_from_flow import onnx_from_flow
-from edgeflow_export.operators import ACCEPTED, check_operators
+from edgeflow_export.onnx_from_model import ACCEPTED, check_operators, onnx_from_trained
 from edgeflow_export.parity import check_parity
 from edgeflow_export.precision import nll_tolerance
 from edgeflow_export.threshold import threshold_from_scores
 from edgeflow_runtime import Scorer
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from edgeflow_runtime.backends.tensorrt.build_process import prove
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.errors import ExportError, OperatorError, ParityError, ProofError
 from edgeflow_runtime.golden import replay
@@ -55,7 +54,7 @@ def flow(request: pytest.FixtureRequest) -> Model:
 
 @pytest.mark.parametrize("batch", [1, 2, 17])
 def test_onnx_runtime_gives_torchs_nll_and_map(flow: Model, batch: int):
-    backend = OnnxRuntimeBackend(onnx_from_flow(flow))
+    backend = OnnxRuntimeBackend(onnx_from_trained(flow))
     windows = torch.randn(batch, flow.frames, flow.bands)
     with torch.no_grad():
         nll, nll_map = flow.score(windows).numpy(), flow.score_map(windows).numpy()
@@ -64,11 +63,11 @@ def test_onnx_runtime_gives_torchs_nll_and_map(flow: Model, batch: int):
 
 
 def test_the_graph_is_almost_minimal():
-    model = onnx.load_from_string(onnx_from_flow(trained(SPECS[1])))
+    model = onnx.load_from_string(onnx_from_trained(trained(SPECS[1])))
     kinds = {node.op_type for node in model.graph.node}
     assert kinds <= {"Gemm", "MatMul", "Relu", "Add", "Mul", "Pow", "Reshape", "ReduceSum"}
     assert sum(node.op_type in ("Gemm", "MatMul") for node in model.graph.node) == 2 * 3
-    glow = onnx.load_from_string(onnx_from_flow(trained(SPECS[0])))
+    glow = onnx.load_from_string(onnx_from_trained(trained(SPECS[0])))
     assert {node.op_type for node in glow.graph.node} <= ACCEPTED
     assert sum(node.op_type == "Conv" for node in glow.graph.node) == 5 * 2 * 2
 
@@ -214,7 +213,7 @@ def test_a_reduced_precision_scores_and_says_what_it_costs(
     result = bundle_from_run(precise, typed, ExportOptions(precision=precision))
     scorer = Scorer.load(typed)
     manifest = scorer.bundle.manifest
-    assert manifest.gate == result.gate
+    assert manifest.gate == result.graph.gate
     assert manifest.gate.anomalous == 5
     assert manifest.gate.clips == 5 + 5 + len(precise.record.heldout)
     assert manifest.gate.spearman >= 0.999
@@ -308,7 +307,7 @@ def test_auto_goes_back_to_float32_where_nothing_else_will_do(
     said: list[str] = []
     path = tmp_path / "fan.edgeflow"
     result = bundle_from_run(precise, path, ExportOptions(precision="auto"), say=said.append)
-    assert (result.precision, result.overrides, result.gate) == ("fp32", {}, None)
+    assert (result.graph.precision, result.graph.overrides, result.graph.gate) == ("fp32", {}, None)
     assert any("ranks correlate" in line for line in said)
 
 
@@ -326,7 +325,7 @@ def test_a_monitor_of_arrays_has_no_graph_from_sound(recipe: Recipe, tmp_path: P
         bundle_from_run(run, path, ExportOptions(audio_in="int16"))
     assert not path.exists()
     result = bundle_from_run(run, path, ExportOptions(precision="fp16"))
-    assert result.gate.auc_change is None  # nothing there is labelled anomalous
+    assert result.graph.gate.auc_change is None  # nothing there is labelled anomalous
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

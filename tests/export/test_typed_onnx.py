@@ -14,11 +14,9 @@ from edgeflow.models import build
 from edgeflow.models.glow import GlowSpec
 from edgeflow.models.maf import MAFSpec
 from edgeflow.models.model import Model
-from edgeflow_export.activation_ranges import calibrate
-from edgeflow_export.conditioners import conditioner_count, conditioners_of
-from edgeflow_export.emulation import emulated
-from edgeflow_export.onnx_from_flow import onnx_from_flow
-from edgeflow_export.typed_onnx import INT8_LARGEST, PRECISIONS, output_axis, typed_onnx
+from edgeflow_export.conditioners import calibrate, conditioner_count, conditioners_of
+from edgeflow_export.onnx_from_model import onnx_from_trained
+from edgeflow_export.typed_onnx import INT8_LARGEST, PRECISIONS, emulated, output_axis, typed_onnx
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.protocol import nll_of
 from edgeflow_runtime.errors import ExportError, PrecisionError
@@ -44,7 +42,7 @@ def exported(model: str) -> bytes:
     for parameter in flow.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     flow.initialize(torch.randn(64, flow.frames, flow.bands))
-    return onnx_from_flow(flow)
+    return onnx_from_trained(flow)
 
 
 def graph_of(model: str) -> onnx.ModelProto:
@@ -171,7 +169,7 @@ def test_the_grouped_sum_of_taps_stays_float32_in_int8():
 
 def test_weights_shrink_to_a_half_and_a_quarter():
     flow = build(MAFSpec(frames=4, bands=64, blocks=2, hidden=256))
-    graph = onnx.load_from_string(onnx_from_flow(flow))
+    graph = onnx.load_from_string(onnx_from_trained(flow))
     ranges = calibrate(graph, windows_of(flow))
     size = graph.ByteSize()
     assert typed_onnx(graph, ["fp16"] * 2, {}).ByteSize() / size == pytest.approx(0.5, abs=0.02)
@@ -192,7 +190,7 @@ def test_the_score_moves_but_little(model: str, precision: str):
 def test_mixed_precisions_with_constants_that_conditioners_share():
     flow = build(SPECS["glow"])  # untrained: equal last convolutions, stored once for two steps
     flow.initialize(torch.from_numpy(windows_of("glow")))
-    graph = onnx.load_from_string(onnx_from_flow(flow))
+    graph = onnx.load_from_string(onnx_from_trained(flow))
     parts = conditioners_of(graph)
     assert parts[0].nodes[-1].input[1] == parts[1].nodes[-1].input[1]
     ranges = calibrate(graph, windows_of("glow"))

@@ -6,6 +6,7 @@ import os
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from edgeflow_runtime.arrays import Nll, NllMap, Rows, Windows
 
@@ -56,3 +57,14 @@ def nll_of(backend: Backend, windows: Windows) -> Nll:
     parts = [np.ascontiguousarray(windows[i : i + backend.batch]) for i in starts]
     none: Nll = np.empty(0, np.float32)
     return np.concatenate([backend.nll(part) for part in parts]) if parts else none
+
+
+def filled(count: int, bucket: int) -> npt.NDArray[np.int64]:
+    """Row numbers (batches, bucket) that take every one of ``count`` rows; the first fill up.
+
+    Example:
+        >>> filled(5, 3).tolist()
+        [[0, 1, 2], [3, 4, 0]]
+    """
+    whole = -(-count // bucket) * bucket
+    return (np.arange(whole) % count).reshape(-1, bucket)

@@ -17,13 +17,11 @@ from edgeflow.models import build
 from edgeflow.models.glow import GlowSpec
 from edgeflow.models.maf import MAFSpec
 from edgeflow.models.model import Model
-from edgeflow_export import activation_ranges
-from edgeflow_export.activation_ranges import HEADROOM, calibrate
-from edgeflow_export.conditioners import conditioner_count, conditioners_of
-from edgeflow_export.emulation import emulated
+from edgeflow_export import conditioners
+from edgeflow_export.conditioners import HEADROOM, calibrate, conditioner_count, conditioners_of
 from edgeflow_export.gate import ClipWindows, Reference, refusals
-from edgeflow_export.onnx_from_flow import onnx_from_flow
-from edgeflow_export.typed_onnx import typed_onnx
+from edgeflow_export.onnx_from_model import onnx_from_trained
+from edgeflow_export.typed_onnx import emulated, typed_onnx
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.protocol import nll_of
 from edgeflow_runtime.errors import ExportError
@@ -42,7 +40,7 @@ def exported(model: str) -> bytes:
     flow = build(SPECS[model])
     for parameter in flow.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
-    return onnx_from_flow(flow)
+    return onnx_from_trained(flow)
 
 
 def graph_of(model: str) -> onnx.ModelProto:
@@ -69,7 +67,7 @@ def test_ranges_are_the_largest_magnitudes_with_headroom(model: str, monkeypatch
     found = session.run(names, {"windows": windows})
     largest = {k: HEADROOM * np.abs(v).max() for k, v in zip(names, found, strict=True)}
     assert ranges == pytest.approx(largest, rel=1e-5)
-    monkeypatch.setattr(activation_ranges, "BATCH_CELLS", 1)  # window by window
+    monkeypatch.setattr(conditioners, "BATCH_CELLS", 1)  # window by window
     assert calibrate(graph_of(model), windows) == pytest.approx(largest, rel=1e-5)
     parts = conditioners_of(graph_of(model))
     assert set(names) == {layer.input[0] for part in parts for layer in part.layers()}
@@ -121,7 +119,7 @@ def fan(mimii: Path) -> tuple[Model, np.ndarray, list[ClipWindows]]:
 
 def test_real_recordings_pass_the_gate_in_every_precision(fan):
     flow, training, clips = fan
-    graph = onnx.load_from_string(onnx_from_flow(flow))
+    graph = onnx.load_from_string(onnx_from_trained(flow))
     ranges = calibrate(graph, training)
     exact = OnnxRuntimeBackend(graph.SerializeToString())
     scores = [nll_of(exact, clip.windows).mean() for clip in clips]

@@ -14,12 +14,11 @@ from edgeflow.models import build
 from edgeflow.models.glow import Glow, GlowSpec
 from edgeflow.models.maf import MAF, MAFSpec
 from edgeflow.models.model import Model
-from edgeflow_export.activation_ranges import calibrate
-from edgeflow_export.conditioners import conditioner_count
+from edgeflow_export.conditioners import calibrate, conditioner_count
 from edgeflow_export.gate import ClipWindows, Reference, refusals
-from edgeflow_export.onnx_from_flow import onnx_from_flow
-from edgeflow_export.precision_search import (
-    Found,
+from edgeflow_export.onnx_from_model import onnx_from_trained
+from edgeflow_export.precision import (
+    TypedGraph,
     emulating_backend,
     ordered_widenings,
     search_precisions,
@@ -73,8 +72,8 @@ def clips_of(flow: Model) -> list[ClipWindows]:
     ]
 
 
-def searched(flow: Model, said: list[str]) -> tuple[onnx.ModelProto, Found]:
-    graph = onnx.load_from_string(onnx_from_flow(flow))
+def searched(flow: Model, said: list[str]) -> tuple[onnx.ModelProto, TypedGraph]:
+    graph = onnx.load_from_string(onnx_from_trained(flow))
     clips = clips_of(flow)
     ranges = calibrate(graph, np.concatenate([clip.windows for clip in clips]))
     reference = Reference(OnnxRuntimeBackend(graph.SerializeToString()), clips, 100.0)
@@ -127,7 +126,7 @@ class Judge(OnnxRuntimeBackend):
         return -found if self._damaged else found
 
 
-def judged(found_by: str, model: onnx.ModelProto, allowed) -> Found:
+def judged(found_by: str, model: onnx.ModelProto, allowed) -> TypedGraph:
     clips = clips_of(flow_of(found_by))
     ranges = calibrate(model, clips[0].windows)
     reference = Reference(OnnxRuntimeBackend(model.SerializeToString()), clips, 100.0)
@@ -138,7 +137,7 @@ def judged(found_by: str, model: onnx.ModelProto, allowed) -> Found:
 
 @functools.cache
 def maf() -> bytes:
-    return onnx_from_flow(flow_of("maf"))
+    return onnx_from_trained(flow_of("maf"))
 
 
 def kinds(model: onnx.ModelProto) -> list[str]:

@@ -1,4 +1,4 @@
-"""ONNX from a trained flow: folded, exported, its operators checked."""
+"""ONNX from a trained model: folded, exported, and of operators that every TensorRT takes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import torch
 
 from edgeflow.models.folded import FoldedModel
 from edgeflow.models.model import Model
-from edgeflow_export.operators import check_operators
-from edgeflow_runtime.errors import ExportError
+from edgeflow_runtime.errors import ExportError, OperatorError
 
 OPSET = 18
 """ONNX operator set; TensorRT 10.3 to 11.4 take 17 to 20."""
@@ -26,7 +25,7 @@ INPUT = "windows"
 OUTPUTS = ("nll", "nll_map")
 
 
-def model_from_flow(flow: Model) -> onnx.ModelProto:
+def model_from_trained(flow: Model) -> onnx.ModelProto:
     """Fold ``flow`` and export it.
 
     Returns:
@@ -40,9 +39,9 @@ def model_from_flow(flow: Model) -> onnx.ModelProto:
     return model
 
 
-def onnx_from_flow(flow: Model) -> bytes:
-    """:func:`model_from_flow`, serialised."""
-    content: bytes = model_from_flow(flow).SerializeToString()
+def onnx_from_trained(flow: Model) -> bytes:
+    """:func:`model_from_trained`, serialised."""
+    content: bytes = model_from_trained(flow).SerializeToString()
     return content
 
 
@@ -115,3 +114,38 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+# fmt: off
+ACCEPTED = frozenset({
+    "Add", "Cast", "Clip", "Concat", "Conv", "DequantizeLinear", "Div", "Exp", "Gather", "Gemm",
+    "Log", "MatMul", "Max", "Mul", "Pad", "Pow", "QuantizeLinear", "ReduceL2", "ReduceMean",
+    "ReduceSum", "Relu", "Reshape", "Sigmoid", "Slice", "Softplus", "Split", "Sqrt", "Sub", "Tanh",
+    "Transpose", "Unsqueeze",
+})
+# fmt: on
+"""Operators that every supported TensorRT parses and builds."""
+
+
+def check_operators(model: onnx.ModelProto) -> None:
+    """Refuse graphs that TensorRT would refuse.
+
+    Reduction axes must be constants of the graph, too.
+
+    Raises:
+        OperatorError: with the name of the first node at fault.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in ACCEPTED:
+            operator = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+            raise OperatorError(
+                f"operator {operator} (node {node.name!r}) is not one that TensorRT takes"
+            )
+        if node.op_type.startswith("Reduce") and len(node.input) > 1:
+            axes = node.input[1]
+            if axes not in constants:
+                raise OperatorError(
+                    f"the axes of {node.op_type} (node {node.name!r}) are computed; TensorRT "
+                    "wants constants"
+                )
