@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run_or_bundle", type=click.Path(path_type=Path), metavar="RUN|BUNDLE")
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--json", "style", flag_value="json", help="One JSON document.")
+@click.option("--json", "style", flag_value="json", help="A JSON document.")
 @click.option("--csv", "style", flag_value="csv", help="Comma-separated values.")
 @click.option("--channel", type=click.IntRange(min=0), help="Channel to listen to; 0 is the first.")
 @click.option(
@@ -137,6 +137,7 @@ def _print_json(results: list[MachineResult]) -> None:
     from edgeflow.evaluation import mean_of
 
     document = {
+        "schema": "edgeflow.evaluation.v1",
         "machines": [_finite(dataclasses.asdict(result)) for result in results],
         "mean": _finite(dict(mean_of(results))),
     }
