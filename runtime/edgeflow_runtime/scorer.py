@@ -51,7 +51,13 @@ class Scorer:
         self.bundle = bundle
         self.view = bundle.view
         self.runner = BatchRunner(backend)
-        self.judge = Judge(_threshold(bundle, threshold), backend.name, backend.device)
+        self.judge = Judge(
+            _threshold(bundle, threshold),
+            bundle.manifest.machine,
+            bundle.sha256,
+            backend.name,
+            backend.device,
+        )
         self._audio = bundle.audio_graph() if audio_in else None
         features, logmel = bundle.manifest.features, bundle.logmel
         rate_hz = logmel.spec.rate_hz if logmel else 0
@@ -199,7 +205,7 @@ class Scorer:
         """
         usual = self.bundle.manifest.threshold.clip_seconds
         for clip in self.reader.read_pipe(pipe, fmt, self.clip_seconds or seconds or usual):
-            checked = clip if clip.error else attempt(clip.name, partial(self._checked, clip))
+            checked = clip if clip.error else attempt(clip, partial(self._checked, clip))
             nll = None if checked.error else self._of_clip(self.runner.run(self._rows(checked)))
             yield self.judge(checked, nll)
 
@@ -214,7 +220,7 @@ class Scorer:
                 return replace(clip, logmel=self.reader.listen(clip.name, clip.samples))
             return clip
 
-        return attempt(path, read)
+        return attempt(Clip(str(path)), read)
 
     def _checked(self, clip: Clip) -> Clip:
         """The clip, unless it is too short for the view. Raises :class:`AudioError`."""
