@@ -38,7 +38,8 @@ setup(
     package_data={
         name: ["py.typed"]
         for name in ("edgeflow", "edgeflow_export", "edgeflow_runtime", "edgeflow_benchmarks")
-    },
+    }
+    | {"edgeflow_runtime": ["py.typed", "schemas/*.json"]},
     install_requires=[
         "click>=8.1",
         "numpy>=1.26",
@@ -62,13 +63,14 @@ setup(
         "dev": [
             "hypothesis>=6.100",
             "import-linter>=2.0",
+            "jsonschema>=4.18",
             "mypy>=1.10",
             "pytest>=8.0",
             "pytest-xdist>=3.5",
             "ruff>=0.6",
         ],
     },
-    entry_points={"console_scripts": ["edgeflow=edgeflow.cli:main"]},
+    entry_points={"console_scripts": ["edgeflow=edgeflow.__main__:main"]},
     classifiers=[
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",

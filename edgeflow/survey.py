@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeflow.dataset import Dataset, Machine
@@ -67,10 +66,6 @@ class Survey:
     """One row a machine."""
     wrong: list[str] = field(default_factory=list)
     """What looks wrong, a line each."""
-
-    def to_json(self) -> str:
-        """The survey as a JSON document."""
-        return json.dumps(asdict(self), indent=2)
 
     def to_table(self) -> str:
         """The survey as text."""

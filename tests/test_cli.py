@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import soundfile
@@ -98,29 +99,52 @@ def test_status_tells_normal_from_anomaly(
     result = edgeflow("score", bundle_path, *clips, f"--threshold={threshold}")
     records = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.exit_code == status
-    assert [record["file"] for record in records] == [str(clip) for clip in clips]
+    assert [record["clip"] for record in records] == [str(clip) for clip in clips]
     assert {record["threshold"] for record in records} == {threshold}
-    assert set(records[0]) == {
-        "file", "score", "threshold", "verdict", "seconds", "windows", "backend", "device",
-    }  # fmt: skip
 
 
-def test_csv_and_folder(bundle_path: Path, sounds: Path):
+def test_a_folder_is_searched(bundle_path: Path, sounds: Path):
     result = edgeflow("score", bundle_path, sounds / "fan" / "test", "--csv")
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
     assert len(rows) == 20
     assert {row["verdict"] for row in rows} <= {"normal", "anomalous"}
 
 
-def test_a_table_on_a_terminal(bundle_path: Path, clips: list[Path]):
+def on_a_terminal(*arguments: object, **environment: str) -> str:
+    """What the command prints on a terminal."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "edgeflow", "score", bundle_path, clips[0]]
-    subprocess.run(command, stdout=theirs, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "edgeflow", *map(str, arguments)]
+    plain = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    done = subprocess.run(
+        command, stdout=theirs, stderr=subprocess.DEVNULL, env=plain | environment
+    )
+    assert done.returncode in (0, 1)
     text = os.read(ours, 10_000).decode()
     os.close(ours)
     os.close(theirs)
+    return text
+
+
+def test_a_table_on_a_terminal(bundle_path: Path, clips: list[Path]):
+    text = on_a_terminal("score", bundle_path, clips[0])
     assert text.startswith("verdict")
     assert str(clips[0]) in text
+
+
+def test_colour_is_for_terminals_unless_it_is_not_wanted(
+    bundle_path: Path, clips: list[Path], monkeypatch: pytest.MonkeyPatch
+):
+    table = ("score", bundle_path, clips[0], "--table")
+    assert "\x1b[3" in on_a_terminal(*table)
+    assert "\x1b[3" in on_a_terminal(*table, NO_COLOR="")  # no-color.org: empty is unset
+    assert "\x1b" not in on_a_terminal(*table, NO_COLOR="1")
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    assert "\x1b" not in edgeflow(*table).output
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[3" in edgeflow(*table).output
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in edgeflow(*table).output
 
 
 def test_one_bad_file_is_reported_and_the_rest_are_scored(
@@ -172,18 +196,87 @@ def test_a_pipe_gives_a_verdict_a_clip(bundle_path: Path, clips: list[Path]):
     content = b"".join(pcm_of(clip) for clip in clips[:3])
     piped = edgeflow("score", bundle_path, "-", input=content)
     files = edgeflow("score", bundle_path, *clips[:3])
-    found = [json.loads(line)["score"] for line in piped.stdout.splitlines()]
-    assert found == pytest.approx(
+    scores = [json.loads(line)["score"] for line in piped.stdout.splitlines()]
+    assert scores == pytest.approx(
         [json.loads(line)["score"] for line in files.stdout.splitlines()], abs=1e-6
     )
     wav = edgeflow("score", bundle_path, "-", input=clips[0].read_bytes())
-    assert json.loads(wav.stdout)["score"] == pytest.approx(found[0], abs=1e-6)
+    assert json.loads(wav.stdout)["score"] == pytest.approx(scores[0], abs=1e-6)
 
 
 def test_bad_pipes(bundle_path: Path, clips: list[Path]):
     fails(edgeflow("score", bundle_path, "-", input=b""), "gave no sound")
     fails(edgeflow("score", bundle_path, "-", input=b"\0" * 64000), "silent")
     fails(edgeflow("score", bundle_path, "-", clips[0], input=b""), "cannot be scored together")
+    fails(edgeflow("score", bundle_path, "-", "--map", "maps", input=b""), "cannot draw a pipe")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--rate", 16000), ("--channels", 1), ("--encoding", "s16"), ("--every", 2)],
+    ids=lambda options: options[0],
+)
+def test_what_tells_of_a_pipe_is_refused_with_files(
+    bundle_path: Path, clips: list[Path], options: tuple[str, object]
+):
+    refused = edgeflow("score", bundle_path, clips[0], *options)
+    fails(refused, f"{options[0]}: only for sound from a pipe", "leave it out")
+    assert refused.stdout == ""
+
+
+def test_one_name_for_each_option_and_the_old_ones_still_work(sounds: Path, tmp_path: Path):
+    machine = ["--type", "fan", "--id", "00", "--model", "maf", "--preset", "small", "--epochs", 1]
+    for number, names in enumerate([("--ceiling", "--outlier-weight"), ("--c", "--k")]):
+        run = tmp_path / str(number)
+        options = [names[0], "-0.5", names[1], "0.25", "--loss", "eq5"]
+        trained = edgeflow("train", sounds, *machine, *options, "-o", run)
+        assert trained.exit_code == 0, trained.output
+        loss = json.loads((run / "run.json").read_text())["config"]["loss"]
+        assert (loss["ceiling"], loss["weight"]) == (-0.5, 0.25)
+    words = edgeflow("train", "--help").output.split()
+    assert "--ceiling" in words
+    assert "--c" not in words
+
+
+@pytest.mark.parametrize(
+    ("options", "encoding"),
+    [
+        (["--audio-in"], "float32"),
+        (["--audio-in", "--audio-encoding", "int16"], "int16"),
+        (["--audio-in", "int16"], "int16"),  # as it was once
+        (["--audio-in=int16"], "int16"),
+        ([], None),
+    ],
+)
+def test_the_graph_that_starts_at_the_samples_is_one_flag(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options, encoding
+):
+    from edgeflow_export import bundle_from_run as module
+    from edgeflow_runtime.errors import ExportError
+
+    asked = []
+
+    def stop(run: object, path: object, options: module.ExportOptions, **_: object) -> None:
+        asked.append(options.audio_in)
+        raise ExportError("asked")
+
+    monkeypatch.setattr(module, "bundle_from_run", stop)
+    fails(edgeflow("export", *options, run_folder, "-o", tmp_path / "x.edgeflow"), "asked")
+    fails(edgeflow("export", run_folder, "-o", tmp_path / "x.edgeflow", *options), "asked")
+    assert asked == [encoding, encoding]
+
+
+def test_an_encoding_without_its_graph_is_refused(run_folder: Path, tmp_path: Path):
+    options = ["-o", tmp_path / "x.edgeflow", "--audio-encoding", "int16"]
+    fails(edgeflow("export", run_folder, *options), "--audio-in: give both")
+
+
+def test_the_three_commands_say_the_same_of_it():
+    context = click.Context(cli)
+    commands = (cli.get_command(context, name) for name in ("export", "build", "score"))
+    flags = [p for c in commands if c for p in c.params if p.name == "audio_in"]
+    assert len(flags) == 3
+    assert len({(p.opts[0], p.is_flag, p.help) for p in flags if isinstance(p, click.Option)}) == 1
 
 
 def test_maps_are_pictures(bundle_path: Path, clips: list[Path], tmp_path: Path):
@@ -254,8 +347,10 @@ def test_bad_data(tmp_path: Path, sounds: Path, run_folder: Path):
     fails(edgeflow("export", tmp_path / "gone", *out), "is missing")
     assert not (tmp_path / "run").exists()
     for value in ("high", "nan", "inf"):
-        fails(edgeflow("train", sounds, "--all", "--c", value, *out), "neither 'auto' nor a finite")
-    fails(edgeflow("train", sounds, "--all", "--k", "nan", *out), "'nan' is not a finite number")
+        ceiling = edgeflow("train", sounds, "--all", "--ceiling", value, *out)
+        fails(ceiling, "neither 'auto' nor a finite")
+    weight = edgeflow("train", sounds, "--all", "--outlier-weight", "nan", *out)
+    fails(weight, "'nan' is not a finite number")
     fails(edgeflow("train", sounds, "--all", "--seed", -3, *out), "-3")
     (tmp_path / "file").write_text("in the way")
     one = ["--type", "fan", "--id", "00", "--model", "maf"]

@@ -43,7 +43,7 @@ def test_the_wheel_holds_every_module_and_nothing_else(tmp_path: Path):
         f"{name}/{path.relative_to(source).as_posix()}"
         for name, source in SOURCES.items()
         for path in source.rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.suffix in (".py", ".json") or path.name == "py.typed"
     }
     assert found == expected
 

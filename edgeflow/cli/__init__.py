@@ -44,6 +44,10 @@ COMMANDS = {
         "edgeflow_runtime.cli.engines:doctor",
         "Say what this board is, what it lacks, and what mends that.",
     ),
+    "schema": (
+        "edgeflow_runtime.cli.schema:schema",
+        "Print the JSON Schema of a clip's result.",
+    ),
 }
 """Where each command lives, and its one line of help, kept here so that help imports nothing."""
 
@@ -72,10 +76,7 @@ class FrontDoor(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        try:
-            command = getattr(import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            raise Fault(f"'edgeflow {cmd_name}' needs {error.name!r}, which is missing") from error
+        command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
 
@@ -92,46 +93,50 @@ class FrontDoor(click.Group):
         **extra: Any,  # noqa: ANN401
     ) -> click.Context:
         """Read the arguments; what is wrong with them becomes one line."""
-        with _one_line_usage():
-            return super().make_context(info_name, args, parent, **extra)
+        with _one_line():
+            return super().make_context(info_name, args, parent, color=_colour(), **extra)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
         """Run a command; a fault becomes one line, an interruption status 130."""
         if sys.stdout is None:
             raise Fault("standard output is closed: there is nowhere to print to")
-        try:
-            with _one_line_usage():
-                return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except KeyboardInterrupt:
-            _say_interrupted(ctx)
-        except BrokenPipeError:
-            _close_quietly()
-            ctx.exit(EXIT_FAULT)
-        except Exception as error:
-            if INTERRUPTED.is_set():  # a library took the interruption for a fault of its own
-                _say_interrupted(ctx)
-            if os.environ.get("EDGEFLOW_DEBUG"):
-                raise
-            raise Fault(_describe(error)) from error
+        with _one_line():
+            return super().invoke(ctx)
 
 
 @contextmanager
-def _one_line_usage() -> Iterator[None]:
+def _one_line() -> Iterator[None]:
+    """Turn whatever is raised into one line, and a status that is no verdict's."""
     try:
         yield
     except click.UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # asks for the help, and gets it
             raise
         raise Fault(" ".join(error.format_message().split())) from error
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise
+    except KeyboardInterrupt:
+        _say_interrupted()
+    except BrokenPipeError as error:
+        _close_quietly()
+        raise click.exceptions.Exit(EXIT_FAULT) from error
+    except BaseException as error:  # a library may leave by SystemExit, or panic in Rust
+        if INTERRUPTED.is_set():  # it took the interruption for a fault of its own
+            _say_interrupted()
+        if os.environ.get("EDGEFLOW_DEBUG"):
+            raise
+        raise Fault(_describe(error)) from error
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     """One line for any error; what nobody foresaw must not pass for a verdict either."""
     text = " ".join(str(error).split())
     if isinstance(error, EdgeflowError):
         return text
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name!r} is missing: edgeflow is not installed whole, install it again"
+    if isinstance(error, MemoryError):
+        return f"out of memory: {text}".removesuffix(": ")
     if isinstance(error, OSError):
         where = f"'{error.filename}': " if error.filename else ""
         return f"{where}{error.strerror or text}"
@@ -139,9 +144,16 @@ def _describe(error: Exception) -> str:
     return f"unforeseen: {type(error).__name__}: {text}; {more}"
 
 
-def _say_interrupted(ctx: click.Context) -> NoReturn:
+def _say_interrupted() -> NoReturn:
     click.echo("interrupted", err=True)
-    ctx.exit(EXIT_INTERRUPTED)
+    raise click.exceptions.Exit(EXIT_INTERRUPTED)
+
+
+def _colour() -> bool | None:
+    """Whether to colour what is printed; ``None`` leaves it to whether it goes to a terminal."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return True if os.environ.get("FORCE_COLOR") else None
 
 
 @click.group(cls=FrontDoor, context_settings={"help_option_names": ["-h", "--help"]})
@@ -150,8 +162,8 @@ def cli() -> None:
     """Acoustic anomaly monitors for edge boards: train, export, score."""
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Open the front door for the process's arguments; exits with the command's status."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Open the front door for the process's arguments; returns the command's status."""
     # Threads that wait must not spin: where another process shares the cores, OpenMP's default
     # makes a training step up to ten times slower. Read by torch when it loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -159,11 +171,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     signal.signal(signal.SIGINT, _interrupt)
     try:
-        cli.main(arguments, prog_name="edgeflow")
-    except KeyboardInterrupt:
+        return cli.main(arguments, prog_name="edgeflow", standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return EXIT_FAULT
+    except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
-        sys.exit(EXIT_INTERRUPTED)
-    sys.exit(0)
+        return EXIT_INTERRUPTED
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from edgeflow_runtime.cli.options import FiniteFloat
+from edgeflow_runtime.cli.options import FiniteFloat, echo_document
 
 
 @click.group()
@@ -64,5 +65,8 @@ def info(folder: Path, as_json: bool) -> None:
     from edgeflow.dataset import Dataset
     from edgeflow.survey import survey
 
-    found = survey(Dataset.scan(folder))
-    click.echo(found.to_json() if as_json else found.to_table())
+    result = survey(Dataset.scan(folder))
+    if as_json:
+        echo_document("edgeflow.survey.v1", asdict(result))
+    else:
+        click.echo(result.to_table())

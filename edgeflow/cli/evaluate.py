@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run_or_bundle", type=click.Path(path_type=Path), metavar="RUN|BUNDLE")
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--json", "style", flag_value="json", help="One JSON document.")
+@click.option("--json", "style", flag_value="json", help="A JSON document.")
 @click.option("--csv", "style", flag_value="csv", help="Comma-separated values.")
 @click.option("--channel", type=click.IntRange(min=0), help="Channel to listen to; 0 is the first.")
 @click.option(
@@ -58,7 +58,11 @@ def evaluate(
 
 def _print(evaluation: Evaluation, style: str | None) -> None:
     if style == "json":
-        document = {"machines": evaluation.records(), "mean": evaluation.means()}
+        document = {
+            "schema": "edgeflow.evaluation.v1",
+            "machines": evaluation.records(),
+            "mean": evaluation.means(),
+        }
         click.echo(json.dumps(document, indent=2))
     elif style == "csv":
         records = evaluation.records()

@@ -35,7 +35,11 @@ class Ceiling(click.ParamType):  # type: ignore[type-arg]  # generic only since 
         self.fail(f"{value!r} is neither 'auto' nor a finite number", param, ctx)
 
 
-@click.command()
+OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
+"""What options were called before; they still work."""
+
+
+@click.command(context_settings={"token_normalize_func": lambda name: OLD_NAMES.get(name, name)})
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--type", "machine_type", help="Machine type, for example fan.")
 @click.option("--id", "machine_id", help="Machine id, for example 00.")
@@ -58,11 +62,11 @@ class Ceiling(click.ParamType):  # type: ignore[type-arg]  # generic only since 
 )  # fmt: skip
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs; the preset's if not given.")
 @click.option(
-    "--c", "ceiling", type=Ceiling(), default="auto", show_default=True,
+    "--ceiling", type=Ceiling(), default="auto", show_default=True,
     help="NLL above which outliers are left alone; auto takes it from pre-training.",
 )  # fmt: skip
 @click.option(
-    "--k", "weight", type=FiniteFloat(min=0), default=0.5, show_default=True,
+    "--outlier-weight", "weight", type=FiniteFloat(min=0), default=0.5, show_default=True,
     help="Weight of the outliers in equation (5).",
 )  # fmt: skip
 @click.option(

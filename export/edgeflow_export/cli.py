@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import click
 
-from edgeflow_runtime.cli.options import FaultTally, FiniteFloat
+from edgeflow_runtime.cli.options import FaultTally, FiniteFloat, audio_in_option, given
+
+ENCODINGS = ("float32", "int16")
 
 
-@click.command()
+class Export(click.Command):
+    """Also takes ``--audio-in int16``, as the two options were one before."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        return super().parse_args(ctx, list(_apart(args)))
+
+
+def _apart(args: list[str]) -> Iterator[str]:
+    """``--audio-in int16`` as ``--audio-in --audio-encoding int16``."""
+    for previous, word in zip(["", *args], args, strict=False):
+        if previous == "--audio-in" and word in ENCODINGS:
+            yield "--audio-encoding"
+        if word.startswith("--audio-in="):
+            yield from ("--audio-in", "--audio-encoding")
+        yield word.removeprefix("--audio-in=")
+
+
+@click.command(cls=Export)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path),
@@ -25,17 +46,21 @@ from edgeflow_runtime.cli.options import FaultTally, FiniteFloat
     "--precision", type=click.Choice(["fp32", "fp16", "int8", "auto"]), default="fp32",
     show_default=True, help="Of the couplings' networks; auto takes the cheapest that will do.",
 )  # fmt: skip
+@audio_in_option
 @click.option(
-    "--audio-in", type=click.Choice(["float32", "int16"]),
-    help="Add a graph that starts at samples of this type.",
+    "--audio-encoding", type=click.Choice(ENCODINGS), default="float32", show_default=True,
+    help="With --audio-in: type of the samples.",
 )  # fmt: skip
+@click.pass_context
 def export(
+    context: click.Context,
     run: Path,
     output: Path,
     data: Path | None,
     false_alarms: float,
     precision: str,
-    audio_in: str | None,
+    audio_in: bool,
+    audio_encoding: str,
 ) -> None:
     """Export a run as a bundle for the board.
 
@@ -43,6 +68,8 @@ def export(
     against the trained flow's on real windows, and a threshold is set from held-out normal clips. A
     reduced precision must keep ranks, verdicts and AUC on clips that the flow did not learn from.
     """
+    if not audio_in and given(context, "audio_encoding"):
+        raise click.UsageError("--audio-encoding belongs to the graph of --audio-in: give both")
     from edgeflow_runtime.extras import require
 
     for package in ("torch", "onnx", "onnxscript", "sklearn"):
@@ -50,7 +77,8 @@ def export(
     from edgeflow.training.run import TrainedRun, find_runs
     from edgeflow_export.bundle_from_run import ExportOptions, bundle_from_run
 
-    options = ExportOptions(data, false_alarms, precision, audio_in)
+    encoding = audio_encoding if audio_in else None
+    options = ExportOptions(data, false_alarms, precision, encoding)
 
     folders = find_runs(run)
     with FaultTally() as tally:

@@ -7,7 +7,7 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy.typing as npt
 
@@ -52,6 +52,8 @@ class Bundle:
 
     path: Path
     """Where it was read from."""
+    sha256: str
+    """Of the whole file, as ``sha256sum`` prints it; every result names its bundle by it."""
     manifest: Manifest
     """What it says of itself."""
     onnx: bytes
@@ -75,11 +77,12 @@ class Bundle:
             BundleError: there is no such file.
         """
         path = Path(path)
-        members = _read_members(path)
+        members, sha256 = _read_members(path)
         manifest = _read_manifest(path, members)
         _check_hashes(path, members, manifest)
         bundle = cls(
             path,
+            sha256,
             manifest,
             members[FLOW],
             _read_tensors(path, FRONTEND, members),
@@ -144,13 +147,14 @@ class Bundle:
                 raise BundleIntegrityError(f"'{self.path}': {GOLDEN} lacks {name!r}")
 
 
-def _read_members(path: Path) -> dict[str, bytes]:
-    """All members by name, each read whole with its checksum verified."""
+def _read_members(path: Path) -> tuple[dict[str, bytes], str]:
+    """All members by name, each read whole with its checksum verified, and the file's SHA-256."""
     if not path.is_file():
         raise BundleError(f"'{path}' is not a file" if path.exists() else f"'{path}' is missing")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             members = {info.filename: _stored(archive, info) for info in archive.infolist()}
+            sha256 = _sha256(file)
     except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:
         raise BundleIntegrityError(
             f"'{path}' is not a whole bundle (truncated, edited or something else): {error}"
@@ -160,7 +164,16 @@ def _read_members(path: Path) -> dict[str, bytes]:
     for name in (MANIFEST, *MEMBERS):
         if name not in members:
             raise BundleIntegrityError(f"'{path}' lacks {name}")
-    return members
+    return members, sha256
+
+
+def _sha256(file: BinaryIO) -> str:
+    """Of an open file, from its beginning."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -52,6 +53,10 @@ class Clip:
     """(frames, bands) dB: what an array holds, or what the samples became."""
     error: str | None = None
     """Why it cannot be judged."""
+    offset_seconds: float = 0.0
+    """Where in its source it begins; 0 but for clips that were cut from a pipe."""
+    heard_at: datetime | None = None
+    """When its first sample was heard, in UTC; ``None`` where nobody knows, as of a file."""
 
 
 @dataclass(frozen=True)
@@ -109,23 +114,32 @@ class ClipReader:
             AudioError: what comes is no sound that this monitor takes at all.
         """
         whole = 0
-        for number, (samples, rate_hz) in enumerate(cut_pipe(pipe, fmt, seconds)):
+        for number, (samples, rate_hz, heard_at) in enumerate(cut_pipe(pipe, fmt, seconds)):
             if number == 0 and self.intake:  # wrong for the first clip is wrong for all of the pipe
                 self.intake.column("-", samples.shape[1], rate_hz)
             if len(samples) < whole / (1 if self.sound_only else 2):
                 break
             whole = whole or len(samples)
-            name = f"-@{number * whole / rate_hz:.1f}s"
-            yield attempt(name, partial(self.hear, name, samples, rate_hz))
+            offset_seconds = number * whole / rate_hz
+            name = f"-@{offset_seconds:.1f}s"
+            clip = attempt(Clip(name), partial(self.hear, name, samples, rate_hz))
+            yield replace(clip, offset_seconds=offset_seconds, heard_at=heard_at)
 
 
-def attempt(name: str | Path, read: Callable[[], Clip]) -> Clip:
-    """The clip that ``read`` gives, or one that says why there is none; both can be printed."""
-    printable = os.fsencode(name).decode(errors="replace")
+def attempt(known: Clip, read: Callable[[], Clip]) -> Clip:
+    """The clip that ``read`` gives, or what is ``known`` of it and why there is no more.
+
+    Name and error can be printed, whatever bytes a file is called.
+    """
     try:
-        return replace(read(), name=printable)
+        clip = read()
     except AudioError as error:
-        return Clip(printable, error=os.fsencode(str(error)).decode(errors="replace"))
+        clip = replace(known, error=_printable(str(error)))
+    return replace(clip, name=_printable(known.name))
+
+
+def _printable(text: str) -> str:
+    return os.fsencode(text).decode(errors="replace")
 
 
 def read_logmel_array(path: Path, bands: int) -> Frames:

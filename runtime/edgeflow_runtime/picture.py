@@ -52,7 +52,7 @@ def save_map(result: ClipResult, bundle: Bundle, path: Path) -> None:
     figure.colorbar(shown, ax=above, label="NLL above the threshold (nats/dim)")
     _label_bands(above, bundle)
     score = float("nan") if result.score is None else result.score
-    above.set_title(f"{Path(result.file).name}: {result.verdict}, score {score:.3f} nats/dim")
+    above.set_title(f"{Path(result.clip).name}: {result.verdict}, score {score:.3f} nats/dim")
     times = (np.arange(len(local)) + 0.5) * seconds
     below.plot(times, local.mean(axis=1), color="black", linewidth=1)
     below.axhline(result.threshold, color="red", linewidth=1, linestyle="--")

@@ -6,7 +6,8 @@ import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from datetime import datetime, timezone
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -33,14 +34,22 @@ class PcmFormat:
     """``s16``, ``s32`` or ``f32``, little-endian."""
 
 
-def cut_pipe(pipe: BinaryIO, fmt: PcmFormat, seconds: float) -> Iterator[tuple[Channels, int]]:
+class PipedSound(NamedTuple):
+    """A clip's worth of what came through a pipe."""
+
+    channels: Channels
+    """(n, channels) float32, full scale 1."""
+    rate_hz: int
+    """Sample rate in Hz."""
+    heard_at: datetime
+    """When its first sample came, in UTC: of a recorder that runs, when the clip began."""
+
+
+def cut_pipe(pipe: BinaryIO, fmt: PcmFormat, seconds: float) -> Iterator[PipedSound]:
     """Cut a pipe into clips of ``seconds``, each given as soon as it is there.
 
     What is left at the end of the pipe is a shorter last clip. A pipe that starts with a WAV header
     is read as that header says, whatever ``fmt`` holds.
-
-    Returns:
-        An iterator over (n, channels) float32 and the rate in Hz.
 
     Raises:
         AudioError: the pipe is empty, or its header tells of another encoding.
@@ -54,14 +63,17 @@ def cut_pipe(pipe: BinaryIO, fmt: PcmFormat, seconds: float) -> Iterator[tuple[C
     size = max(1, round(seconds * fmt.rate_hz)) * step
     heard = False
     while True:
-        content = head + _read_exactly(pipe, int(min(size, left)) - len(head))
+        first = head + _read_exactly(pipe, int(min(step, left)) - len(head))
+        heard_at = datetime.now(timezone.utc)
+        content = first + _read_exactly(pipe, int(min(size, left)) - len(first))
         head = b""
         left -= len(content)
         whole = len(content) - len(content) % step
         if whole:
             heard = True
             samples = np.frombuffer(content[:whole], dtype).reshape(-1, fmt.channels)
-            yield samples.astype(np.float32) * np.float32(factor), fmt.rate_hz
+            channels = samples.astype(np.float32) * np.float32(factor)
+            yield PipedSound(channels, fmt.rate_hz, heard_at)
         if len(content) < size:
             break
     if 0 < left < math.inf:

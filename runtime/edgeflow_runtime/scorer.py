@@ -50,7 +50,13 @@ class Scorer:
         self.bundle = bundle
         self.view, self.logmel = bundle.view, bundle.logmel
         self.runner = BatchRunner(backend)
-        self.judge = Judge(_threshold(bundle, threshold), backend.name, backend.device)
+        self.judge = Judge(
+            _threshold(bundle, threshold),
+            bundle.manifest.machine,
+            bundle.sha256,
+            backend.name,
+            backend.device,
+        )
         self._whole: WholeClips | None = None
         if audio_in:
             graph = bundle.audio_graph()
@@ -179,7 +185,7 @@ class Scorer:
         """
 
         def hear(path: str | Path) -> Clip:
-            return attempt(path, lambda: self._hear(self.reader.read(path), maps=maps))
+            return attempt(Clip(str(path)), lambda: self._hear(self.reader.read(path), maps=maps))
 
         clips = self.runner.map_ahead(hear, paths)
         for clip, nll in self.runner.run_clips(clips, self._rows, maps=maps):
@@ -201,7 +207,7 @@ class Scorer:
         """
         usual = self.bundle.manifest.threshold.clip_seconds
         for clip in self.reader.read_pipe(pipe, fmt, self.clip_seconds or seconds or usual):
-            heard = clip if clip.error else attempt(clip.name, partial(self._hear, clip))
+            heard = clip if clip.error else attempt(clip, partial(self._hear, clip))
             nll = None if heard.error else self._of_clip(self.runner.run(self._rows(heard)))
             yield self.judge(heard, nll)
 

@@ -47,7 +47,7 @@ def trained(spec) -> Model:
     return flow
 
 
-@pytest.fixture(params=SPECS, ids=lambda spec: spec.model)
+@pytest.fixture(params=SPECS, ids=lambda spec: spec.name)
 def flow(request: pytest.FixtureRequest) -> Model:
     return trained(request.param)
 

@@ -62,7 +62,7 @@ def test_batches_and_workers_do_not_change_scores_or_order(
     backend = OnnxRuntimeBackend(bundle.onnx, workers)
     backend.batch = batch
     found = list(Scorer(bundle, backend).score_files(clips))
-    assert [result.file for result in found] == [str(clip) for clip in clips]
+    assert [result.clip for result in found] == [str(clip) for clip in clips]
     for result, (alone,) in zip(found, map(list, reference), strict=True):
         assert result.score == pytest.approx(alone.score, abs=1e-6)
 
@@ -134,7 +134,7 @@ def test_a_pipe_is_cut_as_the_graph_that_starts_at_the_samples_wants(
 ):
     found = pipe(with_audio, noise(3 * 32000 - 100).tobytes(), *options)
     assert (found.exit_code in (0, 1), found.stderr) == (True, "")
-    names = [json.loads(line)["file"] for line in found.stdout.splitlines()]
+    names = [json.loads(line)["clip"] for line in found.stdout.splitlines()]
     assert names == ["-@0.0s", "-@2.0s"]  # the scrap at the end is none of its clips
 
 
@@ -185,7 +185,7 @@ def test_a_name_that_is_no_utf8_can_be_printed(scorer: Scorer, clips: list[Path]
     shutil.copy(clips[0], path)
     (result,) = scorer.score_files([path])
     assert result.verdict != "unknown"
-    assert result.file.encode()
+    assert result.clip.encode()
 
 
 def test_the_channel_it_learned_from_is_the_one_it_hears(bundle_path: Path, clips: list[Path]):

@@ -1,7 +1,8 @@
-"""The doctor: what a board is and lacks, and the stage in which a machine leaves the record."""
+"""The stage in which a machine leaves the record, and what the doctor says of a board."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from types import SimpleNamespace
@@ -25,10 +26,10 @@ def run(path):
 
 
 def test_a_whole_bundle_passes_every_stage(bundle_path):
-    found = run(bundle_path)
-    assert [s.name for s in found][:4] == ["samples", "log-Mel", "windows", "NLL on onnxruntime"]
-    assert [s.level for s in found][:4] == ["ok"] * 4
-    assert first_difference(found) is None
+    stages = run(bundle_path)
+    assert [s.name for s in stages][:4] == ["samples", "log-Mel", "windows", "NLL on onnxruntime"]
+    assert [s.level for s in stages][:4] == ["ok"] * 4
+    assert first_difference(stages) is None
 
 
 @pytest.fixture
@@ -93,6 +94,26 @@ def test_the_command_ends_with_2_where_a_stage_differs(altered):
     assert "the first difference is in: NLL on onnxruntime" in result.stderr
 
 
+@pytest.mark.parametrize("by", [0, 1e-3])
+def test_the_stages_as_a_document(altered, by):
+    path = altered(nll=raised(by))
+    result = CliRunner().invoke(cli, ["verify", str(path), "--stages", "--json"])
+    assert result.exit_code == (2 if by else 0), result.output
+    document = json.loads(result.stdout)
+    assert list(document) == ["schema", "bundle_sha256", "verified", "stages"]
+    assert document["schema"] == "edgeflow.verification.v1"
+    assert document["bundle_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert document["verified"] == (not by)
+    assert [stage["name"] for stage in document["stages"]][:2] == ["hashes", "samples"]
+
+
+def test_nothing_is_changed_by_looking(bundle_path, tmp_path):
+    path = shutil.copy(bundle_path, tmp_path / "fan.edgeflow")
+    for command in (["doctor", path], ["verify", path, "--stages"]):
+        assert CliRunner().invoke(cli, list(map(str, command))).exit_code == 0
+        assert list(tmp_path.iterdir()) == [path]
+
+
 def test_the_command_reads_another_root(plant):
     result = CliRunner().invoke(cli, ["doctor", "--root", str(plant("orin_nano_jetpack_6_2"))])
     assert result.exit_code == 0, result.output
@@ -117,8 +138,10 @@ def test_what_is_missing_ends_with_1_and_the_mend(plant):
 def test_json_holds_all_of_it(bundle_path):
     result = CliRunner().invoke(cli, ["doctor", str(bundle_path), "--json"])
     document = json.loads(result.stdout)
-    assert list(document) == ["board", "python", "findings"]
+    assert list(document) == ["schema", "board", "python", "findings"]
+    assert document["schema"] == "edgeflow.diagnosis.v1"
     assert document["findings"][-1]["subject"] == "engine of flow"
+    assert list(document["findings"][-1]) == ["level", "subject", "detail", "mend"]
 
 
 class Store:

@@ -45,8 +45,8 @@ class Finding(Document):
     subject: str
     """What was looked at, such as ``TensorRT``."""
 
-    found: str
-    """What was found, and what it means."""
+    detail: str
+    """What is there or not, and what that means."""
 
     mend: str | None = None
     """The command that mends it; None if nothing is to be done, or nothing can be."""
@@ -64,7 +64,7 @@ def diagnose(board: Board, python: PythonFacts | None) -> list[Finding]:
     else:
         findings += _computer(board, python)
     findings += [*_memory(board), *_disk(board), *_microphones(board, python)]
-    return [replace(finding, found=_printable(finding.found)) for finding in findings]
+    return [replace(finding, detail=_printable(finding.detail)) for finding in findings]
 
 
 def board_rows(board: Board, python: PythonFacts | None) -> list[tuple[str, str]]:
@@ -137,15 +137,16 @@ def _computer(board: Board, python: PythonFacts | None) -> Iterator[Finding]:
     """A machine that is no Jetson: a PC, a server, another maker's board."""
     what = f"no Jetson, {board.architecture or 'unknown architecture'}: scoring on the CPU works"
     if not (board.driver or board.driver_library):
-        yield Finding("ok", "board", f"{what}; no NVIDIA driver found")
+        yield Finding("ok", "board", f"{what}; no NVIDIA driver")
         return
     packages = python.packages if python else {}
     lacking = [name for name in ("tensorrt", "pycuda") if not packages.get(name)]
     if python is None or not lacking:
-        yield Finding("ok", "board", f"{what}; NVIDIA driver {board.driver or 'found'}")
+        driver = f"NVIDIA driver {board.driver or 'of unknown version'}"
+        yield Finding("ok", "board", f"{what}; {driver}")
         return
-    found = f"{what}; for its NVIDIA GPU, {' and '.join(lacking)} would be needed"
-    yield Finding("note", "board", found, f"{_program(python)} {PIP} '.[gpu]'")
+    detail = f"{what}; for its NVIDIA GPU, {' and '.join(lacking)} would be needed"
+    yield Finding("note", "board", detail, f"{_program(python)} {PIP} '.[gpu]'")
 
 
 def _jetson(board: Board, python: PythonFacts | None) -> Iterator[Finding]:
@@ -170,18 +171,18 @@ def _jetpack_name(board: Board) -> str:
 
 
 def _old_jetpack(board: Board) -> Finding:
-    found = f"{_jetpack_name(board)} is too old for the GPU: {WRITTEN_FOR}; the CPU can score"
+    detail = f"{_jetpack_name(board)} is too old for the GPU: {WRITTEN_FOR}; the CPU can score"
     if board.family in ("xavier", "tx2", "nano"):
-        found += f"; there is no such JetPack for a {board.family}"
-        return Finding("missing", "JetPack", found)
-    return Finding("missing", "JetPack", found, FLASH.get(board.family or "", FLASH["orin"]))
+        detail += f"; there is no such JetPack for a {board.family}"
+        return Finding("missing", "JetPack", detail)
+    return Finding("missing", "JetPack", detail, FLASH.get(board.family or "", FLASH["orin"]))
 
 
 def _jetpack(board: Board) -> Finding:
     if board.l4t or board.jetpack:
         return Finding("ok", "JetPack", _jetpack_name(board))
-    found = f"{_jetpack_name(board)}: this may be a container, or another system than NVIDIA's"
-    return Finding("note", "JetPack", found)
+    detail = f"{_jetpack_name(board)}: this may be a container, or another system than NVIDIA's"
+    return Finding("note", "JetPack", detail)
 
 
 def _driver(board: Board) -> Finding:
@@ -189,24 +190,24 @@ def _driver(board: Board) -> Finding:
         return Finding("ok", "driver", _joined(", ", board.driver, board.driver_library) or "")
     newer = version_tuple(board.l4t) >= (39,)
     package = DRIVERS.get(board.family or "", "nvidia-l4t-cuda") if newer else "nvidia-l4t-cuda"
-    found = "no libcuda.so.1; a container must be started with --runtime nvidia"
-    return Finding("missing", "driver", found, f"{INSTALL} --reinstall {package}")
+    detail = "no libcuda.so.1; a container must be started with --runtime nvidia"
+    return Finding("missing", "driver", detail, f"{INSTALL} --reinstall {package}")
 
 
 def _tensorrt(board: Board, python: PythonFacts | None) -> Iterator[Finding]:
     """The library first, then what stands on it: one mend at a time."""
     if board.tensorrt is None:
-        found = f"no libnvinfer; {WRITTEN_FOR}"
-        yield Finding("missing", "TensorRT", found, f"{INSTALL} nvidia-jetpack")
+        detail = f"no libnvinfer; {WRITTEN_FOR}"
+        yield Finding("missing", "TensorRT", detail, f"{INSTALL} nvidia-jetpack")
         return
     version = version_tuple(board.tensorrt)[:2]
     if version < OLDEST_TENSORRT:
-        found = f"{board.tensorrt} is too old: {WRITTEN_FOR}"
-        yield Finding("missing", "TensorRT", found, f"{INSTALL} nvidia-jetpack")
+        detail = f"{board.tensorrt} is too old: {WRITTEN_FOR}"
+        yield Finding("missing", "TensorRT", detail, f"{INSTALL} nvidia-jetpack")
         return
     if version > NEWEST_TENSORRT:
-        found = f"{board.tensorrt} is newer than what was tried: {WRITTEN_FOR}"
-        yield Finding("note", "TensorRT", found)
+        detail = f"{board.tensorrt} is newer than what was tried: {WRITTEN_FOR}"
+        yield Finding("note", "TensorRT", detail)
     else:
         yield Finding("ok", "TensorRT", board.tensorrt)
     yield _binding(board, python)
@@ -230,48 +231,48 @@ def _binding(board: Board, python: PythonFacts | None) -> Finding:
         return _other_python(board, python)
     if not python.system_site_packages:
         command = (python.executable, "-m", "venv", "--system-site-packages", "--upgrade")
-        found = f"in {fitting[0].folder}, which {python.prefix} does not see"
-        return Finding("missing", subject, found, shlex.join((*command, python.prefix)))
-    found = f"in {fitting[0].folder}, yet {python.executable} does not find it"
-    return Finding("missing", subject, found, f"{INSTALL} --reinstall python3-libnvinfer")
+        detail = f"in {fitting[0].folder}, which {python.prefix} does not see"
+        return Finding("missing", subject, detail, shlex.join((*command, python.prefix)))
+    detail = f"in {fitting[0].folder}, yet {python.executable} does not find it"
+    return Finding("missing", subject, detail, f"{INSTALL} --reinstall python3-libnvinfer")
 
 
 def _other_binding(board: Board, python: PythonFacts, imported: str) -> Finding:
     """A binding of another version than the library: half an upgrade, or pip's own."""
     if any(binding.version == imported for binding in board.bindings):
-        found = f"{imported} does not fit the library, {board.tensorrt}"
+        detail = f"{imported} does not fit the library, {board.tensorrt}"
         mend = f"{INSTALL} --reinstall python3-libnvinfer"
-        return Finding("missing", "TensorRT for Python", found, mend)
-    found = f"{imported} from pip hides JetPack's, which fits the library, {board.tensorrt}"
+        return Finding("missing", "TensorRT for Python", detail, mend)
+    detail = f"{imported} from pip hides JetPack's, which fits the library, {board.tensorrt}"
     names = [f"tensorrt-cu{n}{part}" for n in (12, 13) for part in ("", "-bindings", "-libs")]
     mend = f"{_program(python)} -m pip uninstall --yes tensorrt {' '.join(names)}"
-    return Finding("note", "TensorRT for Python", found, mend)
+    return Finding("note", "TensorRT for Python", detail, mend)
 
 
 def _other_python(board: Board, python: PythonFacts) -> Finding:
     """A binding runs in one minor version of Python only, so the environment has to change."""
     version = max((b.python for b in board.bindings), key=version_tuple)
     venv = shlex.quote(python.prefix if python.in_venv else ".venv")
-    found = f"for Python {version}, but Python {python.minor} is running"
+    detail = f"for Python {version}, but Python {python.minor} is running"
     mend = (
         f"{INSTALL} python{version}-venv && "
         f"python{version} -m venv --clear --system-site-packages {venv} && "
         f"{venv}/bin/python {PIP} ."
     )
-    return Finding("missing", "TensorRT for Python", found, mend)
+    return Finding("missing", "TensorRT for Python", detail, mend)
 
 
 def _pycuda(board: Board, python: PythonFacts) -> Finding:
     if python.packages.get("pycuda"):
         return Finding("ok", "pycuda", python.packages["pycuda"] or "")
     packages = f"build-essential python{python.minor}-dev"
-    found = "not installed; it is compiled here, which takes minutes"
+    detail = "not installed; it is compiled here, which takes minutes"
     if board.nvcc is None:
         packages += " nvidia-jetpack"
-        found += ", with CUDA's compiler, which is missing too"
+        detail += ", with CUDA's compiler, which is missing too"
     build = f"PATH=/usr/local/cuda/bin:$PATH {_program(python)} {PIP} '.[jetson]'"
     mend = f"{INSTALL} {packages} && {build}"
-    return Finding("missing", "pycuda", found, mend)
+    return Finding("missing", "pycuda", detail, mend)
 
 
 def _power(board: Board) -> Iterator[Finding]:
@@ -281,20 +282,20 @@ def _power(board: Board) -> Iterator[Finding]:
     if mode.id == highest.id:
         yield Finding("ok", "power mode", mode.name)
         return
-    found = f"{mode.name}; {highest.name} is faster, draws more power and gives more heat"
-    yield Finding("note", "power mode", found, f"sudo nvpmodel -m {highest.id}")
+    detail = f"{mode.name}; {highest.name} is faster, draws more power and gives more heat"
+    yield Finding("note", "power mode", detail, f"sudo nvpmodel -m {highest.id}")
 
 
 def _memory(board: Board) -> Iterator[Finding]:
     available, swap = board.memory.available_bytes, board.memory.swap_bytes or 0
     if available is None:
         return
-    found = f"{_size(available)} available and {_size(swap)} swap"
+    detail = f"{_size(available)} available and {_size(swap)} swap"
     if available + swap >= LITTLE_MEMORY_BYTES:
-        yield Finding("ok", "memory", found)
+        yield Finding("ok", "memory", detail)
     else:
-        found += "; building an engine may be killed"
-        yield Finding("note", "memory", found, SWAP)
+        detail += "; building an engine may be killed"
+        yield Finding("note", "memory", detail, SWAP)
 
 
 def _disk(board: Board) -> Iterator[Finding]:
@@ -311,8 +312,8 @@ def _disk(board: Board) -> Iterator[Finding]:
 def _microphones(board: Board, python: PythonFacts | None) -> Iterator[Finding]:
     real = [m for m in board.microphones if not m.is_routed]
     if real:
-        found = "; ".join(f"{m.title}: arecord -D {shlex.quote(m.alsa)}" for m in real)
-        yield Finding("ok", "microphone", found)
+        detail = "; ".join(f"{m.title}: arecord -D {shlex.quote(m.alsa)}" for m in real)
+        yield Finding("ok", "microphone", detail)
         yield from _audio_group(board, python)
         return
     yield Finding("note", "microphone", _no_microphone(board.microphones))
@@ -333,11 +334,11 @@ def _audio_group(board: Board, python: PythonFacts | None) -> Iterator[Finding]:
     if board.audio.gid in python.groups:
         yield Finding("ok", "audio group", f"{python.user or 'the user'} may record")
     elif python.user in board.audio.members:
-        found = f"{python.user} is in it since this login began: log out and in again"
-        yield Finding("note", "audio group", found, "newgrp audio")
+        detail = f"{python.user} is in it since this login began: log out and in again"
+        yield Finding("note", "audio group", detail, "newgrp audio")
     else:
         user = shlex.quote(python.user) if python.user else '"$USER"'
-        found = f"{python.user or 'the user'} is not in it and may not be allowed to record"
+        detail = f"{python.user or 'the user'} is not in it and may not be allowed to record"
         yield Finding(
-            "note", "audio group", found, f"sudo usermod -aG audio {user} && newgrp audio"
+            "note", "audio group", detail, f"sudo usermod -aG audio {user} && newgrp audio"
         )

@@ -277,10 +277,10 @@ def _memory(files: RootedFiles) -> Memory:
 
 def _disk_free(root: str) -> int | None:
     try:
-        found = os.statvfs(root)
+        disk = os.statvfs(root)
     except OSError:
         return None
-    return found.f_bavail * found.f_frsize
+    return disk.f_bavail * disk.f_frsize
 
 
 def _power(files: RootedFiles) -> Power:
@@ -307,8 +307,8 @@ def _watts(mode: PowerMode) -> tuple[int, int]:
 
 def _microphones(files: RootedFiles) -> Iterator[Microphone]:
     pattern = r"(?m)^ *(\d{1,4}) \[([^\]\n]*)\]: *(.*?) - (.*)$"
-    found = re.findall(pattern, files.text("proc/asound/cards") or "", re.ASCII)
-    cards = {int(number): (name.strip(), driver, title) for number, name, driver, title in found}
+    named = re.findall(pattern, files.text("proc/asound/cards") or "", re.ASCII)
+    cards = {int(number): (name.strip(), driver, title) for number, name, driver, title in named}
     pattern = r"(?m)^(\d{1,4})-(\d{1,4}): .*: capture \d"
     for card, device in re.findall(pattern, files.text("proc/asound/pcm") or "", re.ASCII):
         name, driver, title = cards.get(int(card), (card, "unknown", "unknown"))
@@ -317,5 +317,5 @@ def _microphones(files: RootedFiles) -> Iterator[Microphone]:
 
 def _audio_group(files: RootedFiles) -> AudioGroup | None:
     pattern = r"(?m)^audio:[^:\n]*:(\d{1,9}):([^:\n]*)$"
-    found = re.search(pattern, files.text("etc/group") or "", re.ASCII)
-    return found and AudioGroup(int(found[1]), tuple(filter(None, found[2].strip().split(","))))
+    group = re.search(pattern, files.text("etc/group") or "", re.ASCII)
+    return group and AudioGroup(int(group[1]), tuple(filter(None, group[2].strip().split(","))))

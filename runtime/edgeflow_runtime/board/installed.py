@@ -74,8 +74,8 @@ def installed_packages(status: str) -> dict[str, str]:
 def read_l4t(files: RootedFiles, packages: dict[str, str]) -> str | None:
     """Release of Jetson Linux (L4T), such as ``36.4.3``."""
     pattern = r"R(\d{1,4}) \(release\), REVISION: (\d{1,4}(?:\.\d{1,4})*)"
-    found = re.search(pattern, files.text("etc/nv_tegra_release") or "", re.ASCII)
-    return f"{found[1]}.{found[2]}" if found else upstream(packages.get("nvidia-l4t-core"))
+    release = re.search(pattern, files.text("etc/nv_tegra_release") or "", re.ASCII)
+    return f"{release[1]}.{release[2]}" if release else upstream(packages.get("nvidia-l4t-core"))
 
 
 def read_jetpack(packages: dict[str, str], l4t: str | None) -> str | None:
@@ -92,8 +92,8 @@ def read_cuda(files: RootedFiles, packages: dict[str, str]) -> str | None:
     if isinstance(version, str) and upstream(version):
         return version
     runtimes = [v for k, v in packages.items() if re.fullmatch(r"cuda-cudart-\d+-\d+", k)]
-    found = upstream(max(runtimes, key=version_tuple, default=None))
-    return found or _library_version(files, "libcudart")
+    newest = upstream(max(runtimes, key=version_tuple, default=None))
+    return newest or _library_version(files, "libcudart")
 
 
 def read_tensorrt(files: RootedFiles, packages: dict[str, str]) -> str | None:
@@ -134,8 +134,8 @@ def _binding_version(files: RootedFiles, folder: str) -> str | None:
 def read_pythons(files: RootedFiles) -> tuple[str, ...]:
     """Versions of the system's Pythons, oldest first."""
     names = [name for folder in ("usr/bin", "usr/local/bin") for name in files.names(folder)]
-    found = {first_group(name, r"^python(3\.\d{1,3})$") for name in names} - {None}
-    return tuple(sorted((version for version in found if version), key=version_tuple))
+    versions = {first_group(name, r"^python(3\.\d{1,3})$") for name in names}
+    return tuple(sorted((version for version in versions if version), key=version_tuple))
 
 
 def upstream(version: str | None) -> str | None:
@@ -145,5 +145,5 @@ def upstream(version: str | None) -> str | None:
 
 def first_group(text: str | None, pattern: str) -> str | None:
     """What the first group of ``pattern`` finds in ``text``."""
-    found = re.search(pattern, text or "", re.ASCII)
-    return found[1] if found else None
+    match = re.search(pattern, text or "", re.ASCII)
+    return match[1] if match else None

@@ -116,10 +116,10 @@ class RootedFiles:
         """
         real = self.real(path)
         try:
-            found = None if real is None else os.stat(self._host(real))
+            status = None if real is None else os.stat(self._host(real))
         except (OSError, ValueError):
             return False
-        return found is not None and stat.S_ISREG(found.st_mode) and found.st_size > 0
+        return status is not None and stat.S_ISREG(status.st_mode) and status.st_size > 0
 
     def libraries(self, stem: str) -> Iterator[str]:
         """Paths of the libraries ``STEM.so.NUMBERS``, in the loader's order of folders."""

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from edgeflow_runtime.cli.options import echo_document, styled
 
 if TYPE_CHECKING:
     from edgeflow_runtime.manifest import Gate, Manifest
     from edgeflow_runtime.views import AudioGraph
 
 
-COLOURS = {"ok": "green", "note": "yellow", "missing": "red", "differs": "red"}
-
-
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="The whole manifest as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="The whole manifest as a JSON document.")
 def inspect(bundle: Path, as_json: bool) -> None:
     """Show what a bundle holds, its hashes checked."""
     from edgeflow_runtime.bundle import Bundle
+    from edgeflow_runtime.manifest import FORMAT_VERSION
 
-    found = Bundle.load(bundle)
-    manifest = found.manifest
+    whole = Bundle.load(bundle)
+    manifest = whole.manifest
     if as_json:
-        click.echo(json.dumps(manifest.to_dict(), indent=2))
+        document = {"bundle_sha256": whole.sha256, **manifest.to_dict()}
+        echo_document(f"edgeflow.manifest.v{FORMAT_VERSION}", document)
         return
     spec, limit, past = manifest.features.logmel, manifest.threshold, manifest.training
     listens = (
@@ -41,9 +41,10 @@ def inspect(bundle: Path, as_json: bool) -> None:
     rows = {
         "monitor": manifest.machine.name,
         "format": f"{manifest.format_version}, {bundle.stat().st_size / 1e6:.1f} MB",
+        "SHA-256": whole.sha256,
         "listens to": listens,
         "window": f"{manifest.view.frames} frames, one every {manifest.view.hop}",
-        "flow": f"{past.model}, {_precision(manifest)}, {len(found.onnx) / 1e6:.1f} MB of ONNX",
+        "flow": f"{past.model}, {_precision(manifest)}, {len(whole.onnx) / 1e6:.1f} MB of ONNX",
         "gate": _gate(manifest.gate),
         "from sound": _audio(manifest.audio),
         "trained": f"{past.loss}, {past.epochs} epochs, {past.target_clips} clips{outliers}",
@@ -88,7 +89,7 @@ def _audio(audio: AudioGraph | None) -> str:
     "--stages", is_flag=True,
     help="Every stage: through a sound file, in several batch sizes, on the engines built here.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="The stages as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="The stages as a JSON document.")
 def verify(bundle: Path, stages: bool, as_json: bool) -> None:
     """Check a bundle's hashes and replay its golden recording here.
 
@@ -103,11 +104,16 @@ def verify(bundle: Path, stages: bool, as_json: bool) -> None:
     for stage in (Stage("hashes", OK, "all match"), *replay_stages(whole, every=stages)):
         replayed.append(stage)
         if not as_json:
-            level = click.style(f"{stage.level:<9}", fg=COLOURS[stage.level])
-            click.echo(f"{level}{stage.name:<33}{stage.detail}")
+            click.echo(f"{styled(stage.level)}{stage.name:<33}{stage.detail}")
+    different = first_difference(replayed)
     if as_json:
-        click.echo(json.dumps([stage.to_dict() for stage in replayed], indent=2))
-    if different := first_difference(replayed):
+        document = {
+            "bundle_sha256": whole.sha256,
+            "verified": different is None,
+            "stages": [stage.to_dict() for stage in replayed],
+        }
+        echo_document("edgeflow.verification.v1", document)
+    if different:
         raise BackendError(
             f"'{bundle}' does not give its golden scores on this machine: the first difference is "
             f"in: {different.name}"

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgeflow_runtime.backends.names import AUDIO, ENGINES, FLOW
+from edgeflow_runtime.cli.options import audio_in_option, echo_document, styled
 from edgeflow_runtime.progress import BuildProgress
 
 if TYPE_CHECKING:
     from edgeflow_runtime.backends.tensorrt.build import Built
-    from edgeflow_runtime.board.diagnosis import Finding
 
 EXIT_OK, EXIT_MISSING = 0, 1
-
-COLOURS = {"ok": "green", "note": "yellow", "missing": "red"}
 
 
 @click.command()
@@ -34,7 +31,7 @@ COLOURS = {"ok": "green", "note": "yellow", "missing": "red"}
     "--backend", type=click.Choice(ENGINES), default="tensorrt",
     show_default=True, help="Which library builds.",
 )  # fmt: skip
-@click.option("--audio-in", is_flag=True, help="Build the graph that starts at the samples.")
+@audio_in_option
 def build(
     bundle: Path, buckets: tuple[int, ...], workspace: int, backend: str, audio_in: bool
 ) -> None:
@@ -84,12 +81,13 @@ def _engine_rows(built: Built) -> dict[str, str]:
     "--root", type=click.Path(path_type=Path, exists=True, file_okay=False), default="/",
     help="Read the board's facts below this folder, such as a mounted SD card.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="All of it as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="All of it as a JSON document.")
 @click.pass_context
 def doctor(context: click.Context, bundle: Path | None, root: Path, as_json: bool) -> None:
-    """Say what this board is, what it lacks, and what mends that; it looks, and changes nothing.
+    """Say what this board is, what it lacks, and what mends that.
 
-    With BUNDLE, also whether its engines were built here. The exit status is 0 if all is well, 1 if
+    It looks, and changes nothing. With BUNDLE, also whether an engine was built of it: 'edgeflow
+    build' builds one, 'edgeflow verify --stages' runs it. The exit status is 0 if all is well, 1 if
     something is missing, 2 if BUNDLE cannot be read.
     """
     from edgeflow_runtime.board.diagnosis import board_rows, diagnose
@@ -101,25 +99,20 @@ def doctor(context: click.Context, bundle: Path | None, root: Path, as_json: boo
     board, python = read_board(root), read_python() if here else None
     findings = diagnose(board, python)
     if bundle:
-        findings += diagnose_engines(bundle)
+        findings += diagnose_engines(bundle, board)
     if as_json:
         document = {
             "board": board.to_dict(),
             "python": python.to_dict() if python else None,
             "findings": [finding.to_dict() for finding in findings],
         }
-        click.echo(json.dumps(document, indent=2))
+        echo_document("edgeflow.diagnosis.v1", document)
     else:
         for name, text in board_rows(board, python):
             click.echo(f"{name:<14}{text}")
         click.echo()
         for finding in findings:
-            _print_finding(finding)
+            click.echo(f"{styled(finding.level)}{finding.subject:<21}{finding.detail}")
+            if finding.mend:
+                click.echo(f"         run: {finding.mend}")
     context.exit(EXIT_MISSING if any(f.level == "missing" for f in findings) else EXIT_OK)
-
-
-def _print_finding(finding: Finding) -> None:
-    level = click.style(f"{finding.level:<9}", fg=COLOURS[finding.level])
-    click.echo(f"{level}{finding.subject:<21}{finding.found}")
-    if finding.mend:
-        click.echo(f"         run: {finding.mend}")

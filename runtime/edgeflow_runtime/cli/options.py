@@ -1,15 +1,42 @@
-"""What the commands share: options that refuse NaN, and going on after a fault."""
+"""What the commands share: options, documents and levels, and going on after a fault."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from edgeflow_runtime.errors import EdgeflowError
+
+LEVEL_COLOURS = {"ok": "green", "note": "yellow", "missing": "red", "differs": "red"}
+
+audio_in_option = click.option(
+    "--audio-in", is_flag=True,
+    help="The graph that starts at the samples: export adds it, build builds it, score runs it.",
+)  # fmt: skip
+"""The same flag of three commands."""
+
+
+def given(context: click.Context, *names: str) -> str:
+    """Those of the options ``names`` that the user gave, by comma; empty if there is none."""
+    sources = {name: context.get_parameter_source(name) for name in names}
+    chosen = [name for name, source in sources.items() if source != ParameterSource.DEFAULT]
+    return ", ".join(f"--{name.replace('_', '-')}" for name in chosen)
+
+
+def echo_document(schema: str, document: dict[str, Any]) -> None:
+    """Print a JSON document that names its schema, such as ``edgeflow.survey.v1``."""
+    click.echo(json.dumps({"schema": schema, **document}, indent=2, allow_nan=False))
+
+
+def styled(level: str) -> str:
+    """A level such as ``ok`` or ``missing`` as the first column of a row."""
+    return click.style(f"{level:<9}", fg=LEVEL_COLOURS[level])
 
 
 class FiniteFloat(click.FloatRange):

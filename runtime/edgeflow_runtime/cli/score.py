@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeflow_runtime.backends.names import BACKENDS
-from edgeflow_runtime.cli.options import FiniteFloat
+from edgeflow_runtime.cli.options import FiniteFloat, audio_in_option, given
 
 if TYPE_CHECKING:
     from edgeflow_runtime.bundle import Bundle
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from edgeflow_runtime.verdicts import ClipResult
 
 EXIT_NORMAL, EXIT_ANOMALY, EXIT_FAULT = 0, 1, 2
+
+PIPE_OPTIONS = ("every", "rate", "channels", "encoding")
+"""They tell what a pipe holds; files say it themselves, and are scored whole."""
 
 COLOURS = {"normal": "green", "anomalous": "red", "unknown": "yellow"}
 
@@ -43,7 +46,7 @@ COLOURS = {"normal": "green", "anomalous": "red", "unknown": "yellow"}
     help="What runs the flow; auto takes an engine built here, else the CPU.",
 )  # fmt: skip
 @click.option("--require-gpu", is_flag=True, help="Refuse to score on the CPU.")
-@click.option("--audio-in", is_flag=True, help="Run the graph that starts at the samples.")
+@audio_in_option
 @click.option("--every", type=FiniteFloat(0.1, 3600), help="From a pipe: seconds in one clip.")
 @click.option("--rate", type=click.IntRange(min=1), help="From a pipe: sample rate in Hz.")
 @click.option("--channels", type=click.IntRange(min=1), default=1, help="From a pipe: channels.")
@@ -80,6 +83,7 @@ def score(
 
     The exit status is 0 if all clips are normal, 1 if one is anomalous, 2 if one is unknown.
     """
+    _check_clips(context, clips, maps)
     from edgeflow_runtime.scorer import Scorer
 
     with Scorer.load(
@@ -93,7 +97,6 @@ def score(
         warn=_warn,
     ) as scorer:
         if "-" in clips:
-            _check_pipe(clips, maps)
             results = _score_pipe(scorer, every, rate, channels, encoding)
         else:
             results = _score_files(scorer, clips, maps)
@@ -128,13 +131,18 @@ def _score_files(scorer: Scorer, clips: tuple[str, ...], maps: Path | None) -> I
     return results
 
 
-def _check_pipe(clips: tuple[str, ...], maps: Path | None) -> None:
-    from edgeflow_runtime.errors import AudioError
-
-    if len(clips) > 1:
-        raise AudioError("'-' is the pipe; it cannot be scored together with files")
-    if maps:
-        raise AudioError("--map draws files; it cannot draw a pipe")
+def _check_clips(context: click.Context, clips: tuple[str, ...], maps: Path | None) -> None:
+    """Refuse what would be ignored."""
+    if "-" not in clips:
+        if needless := given(context, *PIPE_OPTIONS):
+            raise click.UsageError(
+                f"{needless}: only for sound from a pipe, '-'; files say what they hold, and are "
+                "scored whole: leave it out"
+            )
+    elif len(clips) > 1:
+        raise click.UsageError("'-' is the pipe; it cannot be scored together with files")
+    elif maps:
+        raise click.UsageError("--map draws files; it cannot draw a pipe")
 
 
 def _score_pipe(
@@ -173,7 +181,7 @@ def _draw(results: Iterator[ClipResult], bundle: Bundle, folder: Path) -> Iterat
     used: set[str] = set()
     for result in results:
         if result.nll_map is not None:
-            stem = Path(result.file).stem
+            stem = Path(result.clip).stem
             names = (stem if k == 1 else f"{stem}-{k}" for k in count(1))
             name = next(name for name in names if name not in used)
             used.add(name)
@@ -201,16 +209,16 @@ def _print_json(result: ClipResult) -> None:
 
 
 def _csv_printer() -> Callable[[ClipResult], None]:
-    columns = ("file", "score", "threshold", "verdict", "seconds", "windows", "backend", "device")
-    writer = csv.DictWriter(sys.stdout, [*columns, "error"], lineterminator="\n", restval="")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
     started = False
 
     def write(result: ClipResult) -> None:
         nonlocal started
+        record = result.to_dict()
         if not started:
-            writer.writeheader()
+            writer.writerow(record)
             started = True
-        writer.writerow(result.to_dict())
+        writer.writerow(record.values())
         sys.stdout.flush()
 
     return write
@@ -224,9 +232,9 @@ def _table_printer() -> Callable[[ClipResult], None]:
         if not started:
             click.echo(f"{'verdict':<10}{'score':>9}{'threshold':>11}{'seconds':>9}  clip")
             started = True
-        found = "-" if result.score is None else f"{result.score:.4f}"
+        score = "-" if result.score is None else f"{result.score:.4f}"
         length = "-" if result.seconds is None else f"{result.seconds:.1f}"
         verdict = click.style(f"{result.verdict:<10}", fg=COLOURS[result.verdict])
-        click.echo(f"{verdict}{found:>9}{result.threshold:>11.4f}{length:>9}  {result.file}")
+        click.echo(f"{verdict}{score:>9}{result.threshold:>11.4f}{length:>9}  {result.clip}")
 
     return write

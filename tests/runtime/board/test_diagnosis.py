@@ -52,18 +52,18 @@ def without(python: PythonFacts, *names: str) -> PythonFacts:
 
 def calls(board: Board, python: PythonFacts | None) -> dict[str, Finding]:
     """What is not well, by subject."""
-    found = diagnose(board, python)
-    subjects = [finding.subject for finding in found]
+    findings = diagnose(board, python)
+    subjects = [finding.subject for finding in findings]
     assert len(subjects) == len(set(subjects))
-    return {finding.subject: finding for finding in found if finding.level != "ok"}
+    return {finding.subject: finding for finding in findings if finding.level != "ok"}
 
 
 def only(board: Board, python: PythonFacts | None, subject: str, level: str) -> Finding:
     """The one thing that is not well."""
-    found = calls(board, python)
-    assert list(found) == [subject]
-    assert found[subject].level == level
-    return found[subject]
+    unwell = calls(board, python)
+    assert list(unwell) == [subject]
+    assert unwell[subject].level == level
+    return unwell[subject]
 
 
 def test_nothing_is_to_be_mended_on_a_good_board(board: Board):
@@ -95,9 +95,9 @@ def test_an_agx_orin_without_a_microphone(plant: Plant):
     packages = PYTHON.packages | {"tensorrt": "10.16.2.10"}
     python = replace(PYTHON, version="3.12.3", packages=packages)
     finding = only(board, python, "microphone", "note")
-    assert "20 channels of NVIDIA Jetson AGX Orin APE" in finding.found
+    assert "20 channels of NVIDIA Jetson AGX Orin APE" in finding.detail
     assert finding.mend is None
-    assert calls(replace(board, microphones=()), python)["microphone"].found.startswith("none")
+    assert calls(replace(board, microphones=()), python)["microphone"].detail.startswith("none")
 
 
 def test_a_thor_below_its_highest_power_mode(plant: Plant):
@@ -106,12 +106,12 @@ def test_a_thor_below_its_highest_power_mode(plant: Plant):
     python = replace(PYTHON, version="3.12.3", packages=packages)
     finding = only(board, python, "power mode", "note")
     assert finding.mend == "sudo nvpmodel -m 0"
-    assert "more power" in finding.found
+    assert "more power" in finding.detail
 
 
 def test_a_microphone_comes_with_its_command(board: Board):
     (finding,) = [f for f in diagnose(board, PYTHON) if f.subject == "microphone"]
-    assert finding.found == "USB PnP Audio Device: arecord -D hw:CARD=Device,DEV=0"
+    assert finding.detail == "USB PnP Audio Device: arecord -D hw:CARD=Device,DEV=0"
 
 
 def test_no_tensorrt(board: Board):
@@ -130,7 +130,7 @@ def test_a_tensorrt_out_of_range(board: Board, version: str, level: str):
     finding = only(
         replace(board, tensorrt=version), replace(PYTHON, packages=packages), "TensorRT", level
     )
-    assert "10.3 to 11.4" in finding.found
+    assert "10.3 to 11.4" in finding.detail
 
 
 @pytest.mark.parametrize("version", ["10.3.0", "10.16.2", "11.4.1"])
@@ -149,7 +149,7 @@ def test_no_binding(board: Board):
 def test_a_binding_for_another_python(board: Board):
     python = replace(without(PYTHON, "tensorrt", "pycuda"), version="3.12.3")
     finding = only(board, python, "TensorRT for Python", "missing")
-    assert finding.found == "for Python 3.10, but Python 3.12 is running"
+    assert finding.detail == "for Python 3.10, but Python 3.12 is running"
     assert finding.mend == (
         "sudo apt-get update && sudo apt-get install --yes python3.10-venv && "
         "python3.10 -m venv --clear --system-site-packages /home/orin/monitor && "
@@ -205,8 +205,8 @@ def test_no_pycuda(board: Board):
 def test_an_old_jetpack(board: Board, l4t: str | None, jetpack: str, family: str, mend: str | None):
     old = replace(board, l4t=l4t, jetpack=jetpack, family=family, tensorrt="8.5.2")
     finding = only(old, without(PYTHON, "tensorrt", "pycuda"), "JetPack", "missing")
-    assert "10.3 to 11.4" in finding.found
-    assert "the CPU can score" in finding.found
+    assert "10.3 to 11.4" in finding.detail
+    assert "the CPU can score" in finding.detail
     assert (finding.mend or "").startswith(mend or "")
     assert bool(finding.mend) == bool(mend)
 
@@ -272,14 +272,14 @@ def test_who_may_record(board: Board):
 
 def test_packages_that_the_cpu_needs(board: Board):
     finding = only(board, without(PYTHON, "soxr", "numpy"), "Python", "missing")
-    assert finding.found == "3.10.12 lacks numpy, soxr"
+    assert finding.detail == "3.10.12 lacks numpy, soxr"
     assert finding.mend == f"{PYTHON.executable} -m pip install -c constraints.txt ."
 
 
 def test_a_python_that_is_too_old(board: Board):
     python = replace(PYTHON, version="3.8.10")
     finding = calls(board, python)["Python"]
-    assert finding.found == "3.8.10; edgeflow needs 3.10 or newer"
+    assert finding.detail == "3.8.10; edgeflow needs 3.10 or newer"
 
 
 def test_a_machine_that_is_no_jetson(tmp_path: Path, board: Board):
@@ -292,7 +292,7 @@ def test_a_machine_that_is_no_jetson(tmp_path: Path, board: Board):
     python = without(PYTHON, "tensorrt", "pycuda")
     assert calls(computer, python) == {}
     (finding,) = [f for f in diagnose(computer, python) if f.subject == "board"]
-    assert "no Jetson, x86_64: scoring on the CPU works" in finding.found
+    assert "no Jetson, x86_64: scoring on the CPU works" in finding.detail
     with_gpu = replace(computer, driver="595.78")
     finding = only(with_gpu, without(python, "pycuda"), "board", "note")
     assert finding.mend == f"{PYTHON.executable} -m pip install -c constraints.txt '.[gpu]'"
@@ -306,7 +306,7 @@ def test_texts_of_a_foreign_root_cannot_steer_the_terminal(board: Board):
     assert rows["clocks"] == "a b"
     mode = PowerMode(0, "\x1b[31m15W")
     evil = replace(board, power=replace(board.power, mode=mode))
-    assert "\x1b" not in calls(evil, PYTHON)["power mode"].found
+    assert "\x1b" not in calls(evil, PYTHON)["power mode"].detail
 
 
 def test_rows(board: Board):
@@ -337,7 +337,7 @@ def test_reading_the_python_imports_nothing_heavy():
         "import sys; from edgeflow_runtime.board.interpreter import read_python; read_python();"
         "print({'numpy', 'tensorrt', 'pycuda', 'onnxruntime'} & set(sys.modules))"
     )
-    runtime = Path(__file__).parents[2] / "runtime"
+    runtime = Path(__file__).parents[3] / "runtime"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": str(runtime)},

@@ -146,9 +146,9 @@ def test_the_highest_power_mode(plant: Plant, modes: str, highest: int):
     root = plant("orin_nano_jetpack_6_2")
     conf = "".join(f"< POWER_MODEL {mode} >\nCPU_ONLINE CORE_0 1\n" for mode in modes.split("|"))
     (root / "etc/nvpmodel/nvpmodel_p3767_0003_super.conf").write_text(conf)
-    found = read_board(root).power.highest
-    assert found is not None
-    assert found.id == highest
+    mode = read_board(root).power.highest
+    assert mode is not None
+    assert mode.id == highest
 
 
 def test_a_mode_that_the_configuration_does_not_name(plant: Plant):

@@ -56,7 +56,7 @@ def test_clips_score_as_on_the_cpu_and_say_what_ran(bundle, backend, sounds):
         expected = list(scorer.score_files(clips, maps=True))
     with Scorer(bundle, backend) as scorer:
         found = list(scorer.score_files(clips, maps=True))
-    assert [r.file for r in found] == [r.file for r in expected] == [str(c) for c in clips]
+    assert [r.clip for r in found] == [r.clip for r in expected] == [str(c) for c in clips]
     for one, other in zip(found, expected, strict=True):
         assert one.score == pytest.approx(other.score, abs=1e-6)
         assert one.verdict == other.verdict

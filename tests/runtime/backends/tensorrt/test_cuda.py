@@ -157,18 +157,24 @@ def test_an_engine_scores_like_the_processor(edgeflow, built, clips, options):
     assert "PyCUDA" not in done.stderr
 
 
-def test_every_stage_is_replayed_on_the_engine_too(edgeflow, built):
+def test_every_stage_holds_the_engine_too(edgeflow, built):
     done = edgeflow("verify", built, "--stages")
+    assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if "NLL on tensorrt " in line]
     assert line.startswith("ok ")
     assert "Orin (fake)" in line
 
 
-def test_nothing_but_build_builds(edgeflow, bundle):
-    for command in (("verify", bundle, "--stages"), ("doctor", bundle)):
-        done = edgeflow(*command)
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert not EngineStore(bundle).folder.exists()
+def test_a_doctor_looks_and_builds_nothing(edgeflow, bundle):
+    done = edgeflow("doctor", bundle)
+    assert re.search("^note +engine of flow +none", done.stdout, re.MULTILINE), done.stdout
+    assert EngineStore(bundle).record("flow", "tensorrt") is None
+
+
+def test_a_doctor_names_the_engine(edgeflow, built):
+    done = edgeflow("doctor", built)
+    pattern = r"^ok +engine of flow +tensorrt for Orin \(fake\), "
+    assert re.search(pattern, done.stdout, re.MULTILINE), done.stdout
 
 
 def test_an_engine_that_gives_wrong_numbers_is_not_used(edgeflow, built, clips):
