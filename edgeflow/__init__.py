@@ -57,12 +57,12 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401
     try:
         return getattr(import_module(_HOMES[name]), name)
     except ModuleNotFoundError as error:
-        from edgeflow_runtime.errors import MissingExtraError
+        from edgeflow_runtime.extras import missing
 
         extras = [extra for home, extra in _EXTRAS.items() if _HOMES[name].startswith(home)]
         if not extras or error.name is None or error.name.startswith("edgeflow"):
             raise
-        raise MissingExtraError(error.name, extras[0]) from error
+        raise missing(error.name, extras[0]) from error
 
 
 def __dir__() -> list[str]:

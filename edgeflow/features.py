@@ -8,6 +8,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from platformdirs import user_cache_dir
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -24,9 +25,8 @@ FEATURES_VERSION = 1
 
 
 def cache_root() -> Path:
-    """Where features and pre-trained flows are kept: ``$EDGEFLOW_CACHE`` or the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("EDGEFLOW_CACHE") or Path(home) / "edgeflow")
+    """Where features and pre-trained models are kept: ``$EDGEFLOW_CACHE`` or the user's cache."""
+    return Path(os.environ.get("EDGEFLOW_CACHE") or user_cache_dir("edgeflow"))
 
 
 class FeatureStore:

@@ -69,7 +69,7 @@ def test_from_data_to_verdict(tmp_path: Path):
     train = ["train", data, "--all", "--model", "maf", "--preset", "small", "--epochs", 2]
     first = edgeflow(*train, "-o", runs)
     assert first.exit_code == 0, first.output
-    assert first.output.count(": trained, 2 epochs on cpu") == 2
+    assert first.output.count(": trained, 2 epochs") == 2
     assert edgeflow(*train, "-o", runs).output.count("already trained") == 2
     run = runs / "fan_id_00"
     assert edgeflow("export", run, "-o", bundle).exit_code == 0
@@ -231,7 +231,7 @@ def test_one_name_for_each_option_and_the_old_ones_still_work(sounds: Path, tmp_
         options = [names[0], "-0.5", names[1], "0.25", "--loss", "eq5"]
         trained = edgeflow("train", sounds, *machine, *options, "-o", run)
         assert trained.exit_code == 0, trained.output
-        loss = json.loads((run / "run.json").read_text())["config"]["loss"]
+        loss = json.loads((run / "run.json").read_text())["recipe"]["loss"]
         assert (loss["ceiling"], loss["weight"]) == (-0.5, 0.25)
     words = edgeflow("train", "--help").output.split()
     assert "--ceiling" in words

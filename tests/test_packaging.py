@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from edgeflow import __version__
+from edgeflow_runtime import extras
 
 ROOT = Path(__file__).parent.parent
 SOURCES = {
@@ -29,23 +31,79 @@ MODULES = [
 ]
 
 
-@pytest.mark.slow
-def test_the_wheel_holds_every_module_and_nothing_else(tmp_path: Path):
-    source = tmp_path / "source"  # a copy, so that no build folder of the checkout has a part in it
-    leave = shutil.ignore_patterns(".git", ".venv", "build", "demo", "*.egg-info", "__pycache__")
-    shutil.copytree(ROOT, source, ignore=leave)
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, source]
-    subprocess.run(command, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("edgeflow-*.whl")
+def built(kind: str, source: Path, out: Path) -> Path:
+    """The wheel or the source distribution of ``source``."""
+    code = f"from setuptools import build_meta; print(build_meta.build_{kind}({str(out)!r}))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=source, check=True, capture_output=True, text=True)
+    return out / done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, so that no build folder of the checkout has a part in what is built."""
+    copy = tmp_path_factory.mktemp("copy") / "edgeflow"
+    leave = (".git", ".venv", "build", "demo", "site", "*.egg-info", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*leave))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built("wheel", checkout, tmp_path_factory.mktemp("wheel"))
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
     with zipfile.ZipFile(wheel) as archive:
-        found = {name for name in archive.namelist() if ".dist-info/" not in name}
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_module_and_nothing_else(wheel: Path):
+    inside = {name for name in contents(wheel) if ".dist-info/" not in name}
     expected = {
         f"{name}/{path.relative_to(source).as_posix()}"
         for name, source in SOURCES.items()
         for path in source.rglob("*")
-        if path.suffix in (".py", ".json") or path.name == "py.typed"
+        if path.suffix in (".py", ".pyi", ".json") or path.name == "py.typed"
     }
-    assert found == expected
+    assert inside == expected
+
+
+@pytest.mark.slow
+def test_the_registrys_page_needs_no_repository(wheel: Path):
+    (metadata,) = (v for k, v in contents(wheel).items() if k.endswith(".dist-info/METADATA"))
+    head, _, page = metadata.decode().partition("\n\n")
+    for line in ("License-Expression: Apache-2.0", "Author: ", "Keywords: ", "Project-URL: "):
+        assert f"\n{line}" in head
+    assert "workstation" in head
+    targets = re.findall(r"\]\(([^)]*)\)", page)
+    assert targets
+    assert [link for link in targets if not link.startswith(("https://", "#"))] == []
+
+
+@pytest.mark.slow
+def test_the_source_distribution_holds_all_and_makes_the_same_wheel(
+    checkout: Path, wheel: Path, tmp_path: Path
+):
+    sdist = built("sdist", checkout, tmp_path)
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+        archive.extractall(tmp_path, filter="data")
+    for part in (
+        "CHANGELOG.md", "LICENSE", "constraints.txt", "docs/cli.md", "examples/quickstart.py",
+        "tests/conftest.py", "Makefile", "CONTRIBUTING.md",
+    ):  # fmt: skip
+        assert part in names
+    again = built("wheel", tmp_path / sdist.name.removesuffix(".tar.gz"), tmp_path)
+    assert contents(again) == contents(wheel)
+
+
+def test_what_is_missing_is_said_with_a_command_that_works(monkeypatch: pytest.MonkeyPatch):
+    command = extras.install_command("plot")
+    assert command == f"pip install -c {ROOT}/constraints.txt '{ROOT}[plot]'"
+    monkeypatch.setattr(extras, "SOURCE", ROOT / "tests")  # as it is where a wheel is installed
+    assert extras.install_command("plot") == "pip install 'edgeflow[plot]'"
 
 
 def test_setup_and_package_agree_on_the_version():
@@ -80,5 +138,7 @@ def test_the_runtime_imports_without_any_extra():
 def test_every_dependency_is_pinned():
     pinned = set(re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
     setup = (ROOT / "setup.py").read_text()
-    wanted = set(re.findall(r'"([A-Za-z][\w.-]*)>=', setup)) - {"tensorrt"}  # it comes with JetPack
+    wanted = set(re.findall(r'"([A-Za-z][\w.-]*)(?:\[\w+\])?>=', setup)) - {
+        "tensorrt"
+    }  # it comes with JetPack
     assert {name.replace("_", "-").lower() for name in wanted} <= pinned

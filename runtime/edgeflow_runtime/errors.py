@@ -104,12 +104,6 @@ class PrecisionError(ExportError):
 class MissingExtraError(EdgeflowError):
     """A package that belongs to an extra is not installed."""
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(
-            f"{package!r} is not installed: in edgeflow's source folder, run "
-            f"pip install -c constraints.txt '.[{extra}]'"
-        )
-
 
 class StorageError(EdgeflowError):
     """The disk refused a write; nothing half-written was left behind."""

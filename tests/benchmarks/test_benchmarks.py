@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from edgeflow_benchmarks.__main__ import EXTRAS, main
 from edgeflow_benchmarks.report import Goal, Row, document, table
-from edgeflow_runtime.errors import BackendError, MissingExtraError, ParityError
+from edgeflow_runtime.errors import BackendError, ParityError
 
 
 def _needs_extras() -> None:
@@ -120,7 +120,7 @@ def test_missing_extra_is_one_line(package: str, monkeypatch: pytest.MonkeyPatch
 def _without(missing: str) -> object:
     def require(package: str, extra: str) -> object:
         if package == missing:
-            raise MissingExtraError(package, extra)
+            raise missing(package, extra)
         return import_module("json")
 
     return require

@@ -143,7 +143,7 @@ def test_threshold_refuses_what_it_cannot_be_set_from(heldout, learned, probabil
 
 def test_a_run_becomes_a_bundle_that_verifies(bundle_path: Path, run_folder: Path):
     scorer = Scorer.load(bundle_path)
-    assert replay(scorer.bundle, scorer.backend).passed
+    assert replay(scorer.bundle, "flow", scorer.backend).passed
     manifest, record = scorer.bundle.manifest, TrainedRun.load(run_folder).record
     assert manifest.view == record.recipe.settings.view
     assert manifest.threshold.heldout_clips == len(record.heldout)
@@ -220,7 +220,7 @@ def test_a_reduced_precision_scores_and_says_what_it_costs(
     assert manifest.tolerances.nll == nll_tolerance(manifest.gate)
     assert manifest.threshold == Scorer.load(whole).bundle.manifest.threshold
     assert typed.stat().st_size < whole.stat().st_size
-    assert replay(scorer.bundle, scorer.backend).passed
+    assert replay(scorer.bundle, "flow", scorer.backend).passed
     pairs = zip(scorer.score_files(clips), Scorer.load(whole).score_files(clips), strict=True)
     for found, expected in pairs:
         assert found.verdict == expected.verdict

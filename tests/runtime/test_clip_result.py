@@ -124,8 +124,8 @@ def test_from_python(bundle_path: Path, clips: list[Path]):
     samples, rate = soundfile.read(clips[0], dtype="float32")
     with Scorer.load(bundle_path) as scorer:
         results = [scorer.score(samples, rate), scorer.score(clips[0])]
-        assert scorer.reader.logmel is not None
-        results.append(scorer.score_logmel(scorer.reader.logmel(samples)))
+        assert scorer.logmel is not None
+        results.append(scorer.score_logmel(scorer.logmel(samples)))
     for result in results:
         check(result.to_dict())
     assert results[-1].to_dict()["seconds"] is None

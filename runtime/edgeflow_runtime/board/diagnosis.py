@@ -10,6 +10,7 @@ from edgeflow_runtime.board.facts import Board, Microphone
 from edgeflow_runtime.board.installed import version_tuple
 from edgeflow_runtime.board.interpreter import BASE_PACKAGES, PythonFacts
 from edgeflow_runtime.documents import Document
+from edgeflow_runtime.extras import install_command
 
 OLDEST_PYTHON = (3, 10)
 OLDEST_L4T = (36, 4)
@@ -21,7 +22,6 @@ LITTLE_MEMORY_BYTES = 2 * 10**9
 LITTLE_DISK_BYTES = 10**9
 
 INSTALL = "sudo apt-get update && sudo apt-get install --yes"
-PIP = "-m pip install -c constraints.txt"
 FLASH = {
     "orin": "flash JetPack 6.2 or 7.2: https://developer.nvidia.com/embedded/jetpack",
     "thor": "flash JetPack 7.2: https://developer.nvidia.com/embedded/jetpack",
@@ -55,8 +55,7 @@ class Finding(Document):
 def diagnose(board: Board, python: PythonFacts | None) -> list[Finding]:
     """Say what ``board`` has and lacks for a monitor that ``python`` runs.
 
-    Without ``python``, only the board is judged: so for a root that another machine reads. Mends
-    that name ``constraints.txt`` are to be run in edgeflow's source folder.
+    Without ``python``, only the board is judged: so for a root that another machine reads.
     """
     findings = [*_python(python)]
     if board.is_jetson:
@@ -127,7 +126,7 @@ def _python(python: PythonFacts | None) -> Iterator[Finding]:
             "missing",
             "Python",
             f"{python.version} lacks {', '.join(lacking)}",
-            f"{_program(python)} {PIP} .",
+            f"{_program(python)} -m {install_command()}",
         )
     else:
         yield Finding("ok", "Python", f"{python.version} with all that the CPU needs")
@@ -146,7 +145,7 @@ def _computer(board: Board, python: PythonFacts | None) -> Iterator[Finding]:
         yield Finding("ok", "board", f"{what}; {driver}")
         return
     detail = f"{what}; for its NVIDIA GPU, {' and '.join(lacking)} would be needed"
-    yield Finding("note", "board", detail, f"{_program(python)} {PIP} '.[gpu]'")
+    yield Finding("note", "board", detail, f"{_program(python)} -m {install_command('gpu')}")
 
 
 def _jetson(board: Board, python: PythonFacts | None) -> Iterator[Finding]:
@@ -257,7 +256,7 @@ def _other_python(board: Board, python: PythonFacts) -> Finding:
     mend = (
         f"{INSTALL} python{version}-venv && "
         f"python{version} -m venv --clear --system-site-packages {venv} && "
-        f"{venv}/bin/python {PIP} ."
+        f"{venv}/bin/python -m {install_command()}"
     )
     return Finding("missing", "TensorRT for Python", detail, mend)
 
@@ -270,7 +269,7 @@ def _pycuda(board: Board, python: PythonFacts) -> Finding:
     if board.nvcc is None:
         packages += " nvidia-jetpack"
         detail += ", with CUDA's compiler, which is missing too"
-    build = f"PATH=/usr/local/cuda/bin:$PATH {_program(python)} {PIP} '.[jetson]'"
+    build = f"PATH=/usr/local/cuda/bin:$PATH {_program(python)} -m {install_command('jetson')}"
     mend = f"{INSTALL} {packages} && {build}"
     return Finding("missing", "pycuda", detail, mend)
 

@@ -15,6 +15,7 @@ import pytest
 from edgeflow_runtime.board.diagnosis import Finding, board_rows, diagnose
 from edgeflow_runtime.board.facts import AudioGroup, Board, Memory, PowerMode, read_board
 from edgeflow_runtime.board.interpreter import PythonFacts, read_python
+from edgeflow_runtime.extras import install_command
 
 Plant = Callable[[str], Path]
 
@@ -153,7 +154,7 @@ def test_a_binding_for_another_python(board: Board):
     assert finding.mend == (
         "sudo apt-get update && sudo apt-get install --yes python3.10-venv && "
         "python3.10 -m venv --clear --system-site-packages /home/orin/monitor && "
-        "/home/orin/monitor/bin/python -m pip install -c constraints.txt ."
+        f"/home/orin/monitor/bin/python -m {install_command()}"
     )
 
 
@@ -186,7 +187,7 @@ def test_no_pycuda(board: Board):
     assert finding.mend == (
         "sudo apt-get update && sudo apt-get install --yes build-essential python3.10-dev && "
         "PATH=/usr/local/cuda/bin:$PATH "
-        f"{PYTHON.executable} -m pip install -c constraints.txt '.[jetson]'"
+        f"{PYTHON.executable} -m {install_command('jetson')}"
     )
     finding = only(replace(board, nvcc=None), without(PYTHON, "pycuda"), "pycuda", "missing")
     assert "nvidia-jetpack" in (finding.mend or "")
@@ -273,7 +274,7 @@ def test_who_may_record(board: Board):
 def test_packages_that_the_cpu_needs(board: Board):
     finding = only(board, without(PYTHON, "soxr", "numpy"), "Python", "missing")
     assert finding.detail == "3.10.12 lacks numpy, soxr"
-    assert finding.mend == f"{PYTHON.executable} -m pip install -c constraints.txt ."
+    assert finding.mend == f"{PYTHON.executable} -m {install_command()}"
 
 
 def test_a_python_that_is_too_old(board: Board):
@@ -295,7 +296,7 @@ def test_a_machine_that_is_no_jetson(tmp_path: Path, board: Board):
     assert "no Jetson, x86_64: scoring on the CPU works" in finding.detail
     with_gpu = replace(computer, driver="595.78")
     finding = only(with_gpu, without(python, "pycuda"), "board", "note")
-    assert finding.mend == f"{PYTHON.executable} -m pip install -c constraints.txt '.[gpu]'"
+    assert finding.mend == f"{PYTHON.executable} -m {install_command('gpu')}"
     assert calls(with_gpu, PYTHON) == {}
 
 

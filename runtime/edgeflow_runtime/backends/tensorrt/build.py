@@ -23,7 +23,7 @@ from typing import Any, cast
 from edgeflow_runtime.backends.tensorrt.engine_record import BuildOrder, EngineRecord
 from edgeflow_runtime.backends.tensorrt.engine_store import EngineStore
 from edgeflow_runtime.backends.tensorrt.nvidia_driver import probe_gpu
-from edgeflow_runtime.backends.tensorrt.tensorrt_module import MENDS, MODULES, is_installed
+from edgeflow_runtime.backends.tensorrt.tensorrt_module import MODULES, is_installed, mend
 from edgeflow_runtime.board.facts import read_board
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.errors import DeviceError, EngineError, ProofError
@@ -95,7 +95,7 @@ def build_engine(order: BuildOrder, say: Say, command: Sequence[str] | None = No
 def _targets(backend: str) -> tuple[str, ...]:
     """For which GPUs to compile: none named where there is one, and it is to be used."""
     if not is_installed(backend):
-        raise DeviceError(f"{MODULES[backend]} is not installed: {MENDS[backend]}")
+        raise DeviceError(f"{MODULES[backend]} is not installed: {mend(backend)}")
     try:
         probe_gpu()
     except DeviceError:

@@ -11,18 +11,13 @@ from typing import TYPE_CHECKING, cast
 
 from edgeflow_runtime.backends.tensorrt.nvidia_driver import explain
 from edgeflow_runtime.errors import DeviceError
+from edgeflow_runtime.extras import install_command
 
 if TYPE_CHECKING:
     from edgeflow_runtime.backends.tensorrt.tensorrt_types import ILogger, TensorRt
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """The Python module of each backend that runs engines."""
-
-MENDS = {
-    "tensorrt": "on a Jetson it comes with JetPack (edgeflow doctor says what is missing); on a PC "
-    "run pip install -c constraints.txt '.[gpu]'",
-    "tensorrt-rtx": "run pip install -c constraints.txt '.[rtx]'",
-}
 
 OLDEST = (10, 3)
 """The oldest TensorRT whose calls and operators are used here: that of JetPack 6.1 and 6.2."""
@@ -38,6 +33,16 @@ def is_installed(backend: str) -> bool:
     return importlib.util.find_spec(MODULES[backend]) is not None
 
 
+def mend(backend: str) -> str:
+    """What installs the module of ``backend``."""
+    if backend == "tensorrt-rtx":
+        return f"run {install_command('rtx')}"
+    return (
+        "on a Jetson it comes with JetPack (edgeflow doctor says what is missing); on a PC run "
+        f"{install_command('gpu')}"
+    )
+
+
 def import_library(backend: str) -> TensorRt:
     """The module of ``backend``; probe the driver first if anything shall run.
 
@@ -50,10 +55,10 @@ def import_library(backend: str) -> TensorRt:
     except ModuleNotFoundError as error:
         if error.name != module:
             raise DeviceError(f"{module} is broken: it needs {error.name!r}") from error
-        raise DeviceError(f"{module} is not installed: {MENDS[backend]}") from error
+        raise DeviceError(f"{module} is not installed: {mend(backend)}") from error
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise DeviceError(f"{module} cannot be loaded: {reason}; {MENDS[backend]}") from error
+        raise DeviceError(f"{module} cannot be loaded: {reason}; {mend(backend)}") from error
     if backend == "tensorrt" and version_of(trt.__version__) < OLDEST:
         raise DeviceError(
             f"TensorRT {trt.__version__} is too old: edgeflow needs 10.3 or newer (JetPack 6.1)"
