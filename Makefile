@@ -53,7 +53,7 @@ bench: $(VENV)/installed
 
 ## The same for its GPU, in every precision (on a Jetson: that command, where TensorRT is seen).
 bench-gpu: $(VENV)/installed
-	$(BIN)/python -m edgeflow_benchmarks.gpu
+	$(BIN)/python -m edgeflow_benchmarks gpu
 
 clean:
 	rm -rf $(VENV) $(DEMO) site build dist *.egg-info

@@ -4,129 +4,68 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from edgeflow_runtime.errors import EdgeflowError
 from edgeflow_runtime.extras import require
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from edgeflow_benchmarks.report import Row
-
 EXIT_FAULT = 2
 
-EXTRAS = {
-    "librosa": "bench",
-    "threadpoolctl": "bench",
-    "torch": "bench",
-    "onnx": "bench",
-    "onnxscript": "bench",
+PACKAGES = {
+    "practice": ("librosa", "threadpoolctl", "torch", "onnx", "onnxscript"),
+    "gpu": ("threadpoolctl", "torch", "onnx", "onnxscript"),
 }
-"""What the measurement needs, and the extra that brings it."""
-
-
-@dataclass(frozen=True)
-class Extent:
-    """How much is measured."""
-
-    clips: int
-    """Different clips."""
-    together: int
-    """Clips scored in one go."""
-    many: int
-    """Clips of the command that scores many."""
-    logmel_rounds: int
-    """Repeats of log-Mel."""
-    glow_rounds: int
-    """Repeats of a Glow."""
-    maf_rounds: int
-    """Repeats of a MAF."""
-    command_rounds: int
-    """Repeats of a command."""
-    matrix: int
-    """Rows and columns of the square matrices."""
-
-
-FULL = Extent(6, 4, 20, 21, 5, 9, 5, 2048)
-QUICK = Extent(2, 2, 3, 2, 2, 2, 1, 256)
+"""The suites, each a module here, and what they need: the extra ``bench`` brings it."""
 
 
 @click.command()
-@click.option("--json", "path", type=click.Path(path_type=Path), help="Also write JSON to a file.")
+@click.argument("suite", type=click.Choice(list(PACKAGES)), default="practice")
+@click.option("--json", "as_json", is_flag=True, help="A JSON document.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Also write the JSON document here."
+)
 @click.option("--quick", is_flag=True, help="A smoke run: small flows, few repeats, no goals.")
-def main(path: Path | None, quick: bool) -> None:
-    """Measure edgeflow beside librosa, torch and this machine's matrix rate.
+def main(suite: str, as_json: bool, output: Path | None, quick: bool) -> None:
+    """Measure edgeflow on this machine.
 
-    Takes about three minutes on two quiet cores. A goal that is missed is printed, not an error.
+    SUITE is practice, beside librosa, torch and this machine's matrix rate (about three minutes on
+    two quiet cores), or gpu: the typed graphs on the GPU, or without one on what is here. A goal
+    that is missed is printed, not an error.
     """
     try:
-        _measure(path, quick)
+        for package in PACKAGES[suite]:
+            require(package, "bench")
+        _measure(suite, as_json, output, quick)
     except EdgeflowError as error:
         click.echo(f"Error: {' '.join(str(error).split())}", err=True)
         sys.exit(EXIT_FAULT)
 
 
-def _measure(path: Path | None, quick: bool) -> None:
-    for package, extra in EXTRAS.items():
-        require(package, extra)
+def _measure(suite: str, as_json: bool, output: Path | None, quick: bool) -> None:
     from edgeflow_benchmarks.environment import describe, load
+    from edgeflow_benchmarks.extent import FULL, QUICK
     from edgeflow_benchmarks.report import document, table
+    from edgeflow_benchmarks.runners import gpu_facts
     from edgeflow_runtime.storage import write_text
 
-    environment = describe()
-    for name, text in environment.items():
-        click.echo(f"{name:<14}{text}")
+    environment = describe() | (dict(gpu_facts()) if suite == "gpu" else {})
+    notes: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="edgeflow-bench-") as folder:
-        rows = list(_rows(Path(folder), quick))
-    environment["load average at the end"] = load()
-    click.echo(f"{'at the end':<14}{load()}\n\n{table(rows)}")
-    if path:
-        write_text(path, document(environment, rows))
-
-
-def _rows(folder: Path, quick: bool) -> Iterator[Row]:
-    from edgeflow.models.glow import GlowSpec
-    from edgeflow.models.maf import MAFSpec
-    from edgeflow.synth import RATE_HZ, SynthSpec, synthesise
-    from edgeflow_benchmarks.files_to_verdicts import SHARE_GOAL, measure_rate, measure_scoring
-    from edgeflow_benchmarks.logmel import measure_logmel
-    from edgeflow_benchmarks.models import make_model
-    from edgeflow_benchmarks.report import Goal
-    from edgeflow_benchmarks.startup import measure_startup
-    from edgeflow_runtime.audio import Intake, read_sound
-
-    extent = QUICK if quick else FULL
-    synthesise(folder / "clips", SynthSpec(types=("fan",), machines=1, clips=extent.clips))
-    clips = sorted((folder / "clips" / "fan" / "train").glob("*.wav"))
-    together = clips[: extent.together]
-    _say("log-Mel")
-    yield from measure_logmel(read_sound(clips[0], Intake(RATE_HZ)), extent.logmel_rounds)
-
-    _say("exporting a Glow and a MAF")
-    glow_spec = GlowSpec(blocks=2, steps=1, hidden=16) if quick else GlowSpec()
-    maf_spec = MAFSpec(blocks=2, hidden=32) if quick else MAFSpec()
-    glow = make_model(glow_spec, 4, clips, folder / "glow.edgeflow")
-    maf = make_model(maf_spec, 4, clips, folder / "maf.edgeflow")
-    _say("scoring beside torch")
-    goal = None if quick else Goal(2.3, "x")
-    yield from measure_scoring("Glow", glow, together, extent.glow_rounds, goal)
-    yield from measure_scoring("MAF", maf, together, extent.maf_rounds, None)
-    _say("scoring beside the matrix rate")
-    share = None if quick else SHARE_GOAL
-    yield from measure_rate("Glow", glow, together, extent.glow_rounds, extent.matrix, share)
-    yield from measure_rate("MAF", maf, together, extent.maf_rounds, extent.matrix, None)
-    _say("commands")
-    rounds, many = extent.command_rounds, extent.many
-    yield from measure_startup(glow.bundle, clips, rounds, many=many, judge=not quick)
-
-
-def _say(what: str) -> None:
-    click.echo(f"measuring: {what}", err=True)
+        measure = import_module(f"edgeflow_benchmarks.{suite}").measure
+        rows = list(measure(Path(folder), QUICK if quick else FULL, notes))
+    environment |= {"load average at the end": load()} | notes
+    text = document(environment, rows)
+    if as_json:
+        click.echo(text, nl=False)
+    else:
+        for name, value in environment.items():
+            click.echo(f"{name}: {value}")
+        click.echo(f"\n{table(rows)}")
+    if output:
+        write_text(output, text)
 
 
 if __name__ == "__main__":

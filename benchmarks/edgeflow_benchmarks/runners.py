@@ -46,12 +46,12 @@ class Runners:
 
 
 def engine_runs(
-    found: Runners, bundle: Path, graph: str, label: str, buckets: Sequence[int], stack: ExitStack
+    runners: Runners, bundle: Path, graph: str, label: str, buckets: Sequence[int], stack: ExitStack
 ) -> None:
     """Build a bundle's graph with TensorRT and TensorRT-RTX and add the engines.
 
     Args:
-        found: added to.
+        runners: added to.
         bundle: whose graph.
         graph: ``flow`` or ``audio``.
         label: what the runs are called after the backend's name.
@@ -59,12 +59,12 @@ def engine_runs(
         stack: closes them.
     """
     for backend in ("tensorrt", "tensorrt-rtx"):
-        make = _engine_maker(found, label, bundle, graph, backend, tuple(buckets), stack)
-        found.try_to_add(backend, label, make)
+        make = _engine_maker(runners, label, bundle, graph, backend, tuple(buckets), stack)
+        runners.try_to_add(backend, label, make)
 
 
 def _engine_maker(
-    found: Runners,
+    runners: Runners,
     label: str,
     bundle: Path,
     graph: str,
@@ -79,7 +79,7 @@ def _engine_maker(
         from edgeflow_runtime.backends.tensorrt.backend import TensorRtBackend
 
         order = BuildOrder(str(bundle), graph, backend, buckets)
-        found.records[f"{backend} {label}"] = build_engine(order, lambda *_: None).record
+        runners.records[f"{backend} {label}"] = build_engine(order, lambda *_: None).record
         opened = TensorRtBackend.load(Bundle.load(bundle), backend, graph)
         stack.callback(opened.close)
         return opened.nll
@@ -87,10 +87,10 @@ def _engine_maker(
     return make
 
 
-def onnxruntime_runs(found: Runners, onnx: bytes, label: str, buckets: Sequence[int]) -> None:
+def onnxruntime_runs(runners: Runners, onnx: bytes, label: str, buckets: Sequence[int]) -> None:
     """Add ONNX Runtime on the CPU and, where its provider runs, on the GPU."""
-    found.try_to_add("onnxruntime cpu", label, lambda: OnnxRuntimeBackend(onnx).nll)
-    found.try_to_add("onnxruntime cuda", label, lambda: _cuda_session(onnx, buckets))
+    runners.try_to_add("onnxruntime cpu", label, lambda: OnnxRuntimeBackend(onnx).nll)
+    runners.try_to_add("onnxruntime cuda", label, lambda: _cuda_session(onnx, buckets))
 
 
 def _cuda_session(onnx: bytes, buckets: Sequence[int]) -> Run:
@@ -118,22 +118,22 @@ def _cuda_session(onnx: bytes, buckets: Sequence[int]) -> Run:
     return run
 
 
-def torch_runs(found: Runners, flow: Model, example: Array) -> str:
+def torch_runs(runners: Runners, flow: Model, example: Array) -> str:
     """Add torch, eager and compiled, of the unfolded flow; return the device it runs on."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # As everywhere else in the table, float32 is float32.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     moved = flow.to(device)
-    found.runs["torch eager"] = _torch_run(moved.score, device)
+    runners.runs["torch eager"] = _torch_run(moved.score, device)
     compiled = _torch_run(torch.compile(moved.score), device)
     try:
         compiled(example)
     except Exception as error:  # no compiler, an unsupported board: torch raises many classes
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        found.absent["torch.compile"] = first
+        runners.absent["torch.compile"] = first
     else:
-        found.runs["torch.compile"] = compiled
+        runners.runs["torch.compile"] = compiled
     return str(device)
 
 
