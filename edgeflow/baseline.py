@@ -30,8 +30,8 @@ class MahalanobisBaseline:
 
     def scores(self, clips: list[Array]) -> npt.NDArray[np.float64]:
         """The squared Mahalanobis distance of each clip, (n,)."""
-        found: npt.NDArray[np.float64] = self._gaussian.mahalanobis(_clip_means(clips))
-        return found
+        distances: npt.NDArray[np.float64] = self._gaussian.mahalanobis(_clip_means(clips))
+        return distances
 
 
 def _clip_means(clips: list[Array]) -> npt.NDArray[np.float64]:

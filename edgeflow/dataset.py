@@ -106,13 +106,13 @@ class Dataset:
         Raises:
             DataError: there is none.
         """
-        found = [m for m in self.machines.values() if m.id.machine_type == machine_type]
-        if not found:
+        of_this_type = [m for m in self.machines.values() if m.id.machine_type == machine_type]
+        if not of_this_type:
             raise DataError(
                 f"'{self.root}' holds no machine of type {machine_type!r}; "
                 f"it has {', '.join(self.types)}"
             )
-        return found
+        return of_this_type
 
     def machine(self, machine_type: str, machine_id: str) -> Machine:
         """One machine.
@@ -120,13 +120,13 @@ class Dataset:
         Raises:
             DataError: it is not there.
         """
-        found = {m.id.machine_id: m for m in self.of_type(machine_type)}
-        if machine_id not in found:
+        by_id = {m.id.machine_id: m for m in self.of_type(machine_type)}
+        if machine_id not in by_id:
             raise DataError(
                 f"'{self.root}' holds no {machine_type} with id {machine_id!r}; "
-                f"it has {', '.join(found)}"
+                f"it has {', '.join(by_id)}"
             )
-        return found[machine_id]
+        return by_id[machine_id]
 
 
 def _place(path: Path, machines: dict[str, Machine]) -> bool:

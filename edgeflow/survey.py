@@ -94,16 +94,16 @@ class Survey:
 
 def survey(dataset: Dataset) -> Survey:
     """Read every clip of ``dataset`` and gather what there is."""
-    found = _kind_of(dataset)
+    whole = _kind_of(dataset)
     paths = [path for machine in dataset.machines.values() for path in machine.clips]
     facts = dict(zip(paths, _look_at_all(paths), strict=True))
     for machine in dataset.machines.values():
-        found.machines.append(_row(machine, facts))
-        found.wrong += _machine_faults(machine, dataset)
-    found.wrong += [fact.fault for fact in facts.values() if fact.fault]
-    found.wrong += _rate_faults(list(facts.values()))
-    found.wrong += [f"'{path}' does not fit the layout and is not used" for path in dataset.strays]
-    return found
+        whole.machines.append(_row(machine, facts))
+        whole.wrong += _machine_faults(machine, dataset)
+    whole.wrong += [fact.fault for fact in facts.values() if fact.fault]
+    whole.wrong += _rate_faults(list(facts.values()))
+    whole.wrong += [f"'{path}' does not fit the layout and is not used" for path in dataset.strays]
+    return whole
 
 
 def _kind_of(dataset: Dataset) -> Survey:

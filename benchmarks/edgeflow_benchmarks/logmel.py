@@ -43,8 +43,8 @@ def librosa_logmel_kept(spec: LogMelSpec) -> Callable[[Array], Array]:
 
     def logmel(samples: Array) -> Array:
         spectrum = librosa.stft(samples, n_fft=spec.frame, hop_length=spec.hop, pad_mode="reflect")
-        found: Array = 10.0 * np.log10(bank @ np.abs(spectrum) ** 2 + np.float32(DECIBEL_FLOOR))
-        return found
+        logmel: Array = 10.0 * np.log10(bank @ np.abs(spectrum) ** 2 + np.float32(DECIBEL_FLOOR))
+        return logmel
 
     return logmel
 

@@ -24,9 +24,9 @@ class Goal:
     at_most: bool = False
     """Whether less is better."""
 
-    def reached(self, found: float) -> bool:
+    def reached(self, ours: float) -> bool:
         """Whether ``found`` keeps the bound."""
-        return found <= self.value if self.at_most else found >= self.value
+        return ours <= self.value if self.at_most else ours >= self.value
 
     def __str__(self) -> str:
         return f"{'<=' if self.at_most else '>='} {self.value:g} {self.unit}"
@@ -100,10 +100,10 @@ def document(environment: dict[str, str], rows: Sequence[Row]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    found = f"{row.edgeflow:.3g} {row.unit}"
+    ours = f"{row.edgeflow:.3g} {row.unit}"
     if row.spread:
-        found += f" ({row.spread[0]:.3g} to {row.spread[1]:.3g})"
+        ours += f" ({row.spread[0]:.3g} to {row.spread[1]:.3g})"
     reference = "" if row.reference is None else f"{row.reference:.3g} {row.unit}, {row.against}"
     ratio = "" if row.ratio is None else f"{row.ratio:.2f} x"
     reached = {True: "yes", False: "NO", None: ""}[row.reached]
-    return (row.what, found, reference, ratio, str(row.goal or ""), reached)
+    return (row.what, ours, reference, ratio, str(row.goal or ""), reached)

@@ -112,8 +112,8 @@ def _cuda_session(onnx: bytes, buckets: Sequence[int]) -> Run:
 
     def run(rows: npt.NDArray[Any]) -> Array:
         parts = range(0, len(rows), buckets[-1])
-        found = [session.run(["nll"], {name: rows[i : i + buckets[-1]]})[0] for i in parts]
-        return np.concatenate(found)
+        nll = [session.run(["nll"], {name: rows[i : i + buckets[-1]]})[0] for i in parts]
+        return np.concatenate(nll)
 
     return run
 
@@ -140,8 +140,8 @@ def torch_runs(runners: Runners, flow: Model, example: Array) -> str:
 def _torch_run(nll: Callable[[torch.Tensor], torch.Tensor], device: torch.device) -> Run:
     def run(rows: npt.NDArray[Any]) -> Array:
         with torch.inference_mode():
-            found: Array = nll(torch.from_numpy(rows).to(device)).cpu().numpy()  # waits for it
-        return found
+            scores: Array = nll(torch.from_numpy(rows).to(device)).cpu().numpy()  # waits for it
+        return scores
 
     return run
 

@@ -41,16 +41,19 @@ def measure_startup(
         "help": (*EDGEFLOW, "--help"),
         "score": (*EDGEFLOW, "score", bundle, clips[0]),
     }
-    found = watch_in_turn(commands, rounds, JUDGED)
+    watched = watch_in_turn(commands, rounds, JUDGED)
     several = [clips[i % len(clips)] for i in range(many)]
     large = watch((*EDGEFLOW, "score", bundle, *several), JUDGED)
     return [
-        _time_row("edgeflow --help", found["help"], found["bare"], HELP_GOAL),
+        _time_row("edgeflow --help", watched["help"], watched["bare"], HELP_GOAL),
         _time_row(
-            "edgeflow score, one clip", found["score"], found["bare"], SCORE_GOAL if judge else None
+            "edgeflow score, one clip",
+            watched["score"],
+            watched["bare"],
+            SCORE_GOAL if judge else None,
         ),
-        _memory_row("edgeflow score, one clip", found["score"], found["bare"], judge),
-        _memory_row(f"edgeflow score, {many} clips", [large], found["bare"], judge),
+        _memory_row("edgeflow score, one clip", watched["score"], watched["bare"], judge),
+        _memory_row(f"edgeflow score, {many} clips", [large], watched["bare"], judge),
     ]
 
 

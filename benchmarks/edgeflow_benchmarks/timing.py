@@ -120,13 +120,13 @@ def watch_in_turn(
     Raises:
         BackendError: one ended with a status that is not ``accepted``.
     """
-    found: dict[str, list[Process]] = {name: [] for name in commands}
+    processes: dict[str, list[Process]] = {name: [] for name in commands}
     for number in range(rounds + 1):
         for name, command in commands.items():
             process = watch(command, accepted)
             if number:
-                found[name].append(process)
-    return found
+                processes[name].append(process)
+    return processes
 
 
 def _environment() -> dict[str, str]:

@@ -145,7 +145,7 @@ class Glow(Flow):
     def latents(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """Windows (N, T, M) to one standard normal latent (N, c, h, w) a block, and ``log_det``."""
         h, log_det = x.unsqueeze(1), x.new_zeros(())
-        found = []
+        latents = []
         for k, (steps, prior) in enumerate(self.scales()):
             h = self.squeeze(h)[0]
             for step in steps:
@@ -157,21 +157,21 @@ class Glow(Flow):
                 z = h
             z, change = prior(z)
             log_det = log_det + change
-            found.append(z)
-        return found, log_det
+            latents.append(z)
+        return latents, log_det
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Flow`; the latents stand one block after the other."""
-        found, log_det = self.latents(x)
-        return torch.cat([z.flatten(1) for z in found], dim=1), log_det.expand(len(x))
+        latents, log_det = self.latents(x)
+        return torch.cat([z.flatten(1) for z in latents], dim=1), log_det.expand(len(x))
 
     def inverse(self, z: Tensor) -> Tensor:
         """See :class:`Flow`."""
-        found = self._unflatten(z)
+        latents = self._unflatten(z)
         h = z.new_empty(0)
-        for (steps, prior), latent in zip(reversed(self.scales()), reversed(found), strict=True):
+        for (steps, prior), latent in zip(reversed(self.scales()), reversed(latents), strict=True):
             x = prior.inverse(latent)
-            h = x if latent is found[-1] else torch.cat([h, x], dim=1)
+            h = x if latent is latents[-1] else torch.cat([h, x], dim=1)
             for step in reversed(steps):
                 h = step.inverse(h)
             h = self.squeeze.inverse(h)

@@ -105,15 +105,15 @@ def _claim(out: Path, spec: SynthSpec) -> None:
             return
         if not out.is_dir():
             raise DataError(f"'{out}' is a file: name a folder for the data set.")
-        found = next((out / name for name in (DONE, BEGUN) if (out / name).exists()), None)
+        marker = next((out / name for name in (DONE, BEGUN) if (out / name).exists()), None)
         empty = not any(out.iterdir())
-        standing = json.loads(found.read_text()) if found else None
+        standing = json.loads(marker.read_text()) if marker else None
     except (OSError, ValueError) as error:
         raise DataError(f"'{out}' cannot be read: name a new or empty folder.") from error
-    if not found and not empty:
+    if not marker and not empty:
         raise DataError(f"'{out}' holds other files: name a new or empty folder.")
     wanted = json.loads(_document(spec))
-    if found and standing != wanted:
+    if marker and standing != wanted:
         held = _difference(standing, wanted)
         raise DataError(f"'{out}' holds another set ({held}): name a new or empty folder.")
 

@@ -126,11 +126,11 @@ def find_runs(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if (folder / RECORD).exists():
         return [folder]
-    found = sorted(path.parent for path in folder.glob(f"*/{RECORD}"))
-    if not found:
+    folders = sorted(path.parent for path in folder.glob(f"*/{RECORD}"))
+    if not folders:
         state = "holds no run" if folder.is_dir() else "is missing"
         raise TrainingError(f"'{folder}' {state}")
-    return found
+    return folders
 
 
 def read_record(folder: Path) -> RunRecord | None:

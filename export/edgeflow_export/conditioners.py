@@ -114,10 +114,10 @@ def _conditioner(
         raise ExportError(
             f"{name} reads {sorted(read)} and leaves {sorted(left)}; one tensor each is understood"
         )
-    found = Conditioner(number, tuple(nodes), read.pop(), left.pop())
-    if not found.layers():
+    conditioner = Conditioner(number, tuple(nodes), read.pop(), left.pop())
+    if not conditioner.layers():
         raise ExportError(f"{name} has no layer with weights")
-    return found
+    return conditioner
 
 
 HEADROOM = 2.0
@@ -150,8 +150,10 @@ def calibrate(model: onnx.ModelProto, windows: Array) -> dict[str, float]:
     largest = np.zeros(len(names), np.float32)
     for start in range(0, len(windows), batch):
         part = np.ascontiguousarray(windows[start : start + batch], np.float32)
-        nll, *found = session.run(["nll", *(f"{name}.largest" for name in names)], {INPUT: part})
-        largest = np.maximum(largest, found)
+        nll, *magnitudes = session.run(
+            ["nll", *(f"{name}.largest" for name in names)], {INPUT: part}
+        )
+        largest = np.maximum(largest, magnitudes)
         if not (np.isfinite(nll).all() and np.isfinite(largest).all()):
             raise ExportError(
                 f"the float32 graph gives a number that is not finite on windows {start} to "

@@ -129,21 +129,23 @@ def compare(
 
 def refusals(gate: Gate) -> list[str]:
     """Why ``gate`` is not passed, with the figures and what is allowed; empty if it is."""
-    found = []
+    reasons = []
     if gate.auc_change is not None and not gate.auc_change <= MAX_AUC_CHANGE:
-        found.append(f"the AUC changes by {gate.auc_change:.4f}, at most {MAX_AUC_CHANGE} allowed")
+        reasons.append(
+            f"the AUC changes by {gate.auc_change:.4f}, at most {MAX_AUC_CHANGE} allowed"
+        )
     if not gate.spearman >= MIN_SPEARMAN:
-        found.append(
+        reasons.append(
             f"the ranks correlate by {gate.spearman:.5f}, at least {MIN_SPEARMAN} demanded"
         )
     if gate.heldout_change > MAX_HELDOUT_CHANGE * gate.heldout_spread:
-        found.append(
+        reasons.append(
             f"a held-out window moves by {gate.heldout_change:.1e} nats/dim, at most "
             f"{MAX_HELDOUT_CHANGE * gate.heldout_spread:.1e} allowed"
         )
     if not gate.flips <= MAX_FLIPS:
-        found.append(f"{gate.flips:.1%} of the verdicts flip, at most {MAX_FLIPS:.1%} allowed")
-    return found
+        reasons.append(f"{gate.flips:.1%} of the verdicts flip, at most {MAX_FLIPS:.1%} allowed")
+    return reasons
 
 
 def require(gate: Gate, precision: str) -> None:
@@ -152,9 +154,9 @@ def require(gate: Gate, precision: str) -> None:
     Raises:
         PrecisionError: in one line, with the figures, what is allowed, and the mend.
     """
-    if found := refusals(gate):
+    if reasons := refusals(gate):
         raise PrecisionError(
-            f"{precision} costs too much on {gate.clips} clips: {'; '.join(found)}: {MEND}"
+            f"{precision} costs too much on {gate.clips} clips: {'; '.join(reasons)}: {MEND}"
         )
 
 

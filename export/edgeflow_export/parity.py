@@ -47,7 +47,7 @@ def check_parity(flow: Model, backend: Backend, clips: dict[str, Array]) -> Pari
     Raises:
         ParityError: a window differs by more than 1e-4 nats per dimension; the worst is named.
     """
-    found = Parity(0, 0.0, "", 0)
+    parity = Parity(0, 0.0, "", 0)
     for name, windows in clips.items():
         exported = np.concatenate([backend.nll(windows[:1].copy()), nll_of(backend, windows[1:])])
         with torch.no_grad():
@@ -56,18 +56,18 @@ def check_parity(flow: Model, backend: Backend, clips: dict[str, Array]) -> Pari
         # A NaN on either side is as far apart as can be.
         difference = np.nan_to_num(np.abs(exported - trained), nan=np.inf)
         worst = int(difference.argmax())
-        seen = found.windows + len(windows)
-        if difference[worst] > found.worst or not found.windows:
-            found = Parity(seen, float(difference[worst]), name, worst)
+        seen = parity.windows + len(windows)
+        if difference[worst] > parity.worst or not parity.windows:
+            parity = Parity(seen, float(difference[worst]), name, worst)
         else:
-            found = Parity(seen, found.worst, found.worst_clip, found.worst_window)
-    if found.worst > MAX_DIFFERENCE:
+            parity = Parity(seen, parity.worst, parity.worst_clip, parity.worst_window)
+    if parity.worst > MAX_DIFFERENCE:
         raise ParityError(
-            f"the exported graph differs from the trained flow by {found.worst:.2e} nats/dim on "
-            f"window {found.worst_window} of '{found.worst_clip}'; at most {MAX_DIFFERENCE:.0e} "
+            f"the exported graph differs from the trained flow by {parity.worst:.2e} nats/dim on "
+            f"window {parity.worst_window} of '{parity.worst_clip}'; at most {MAX_DIFFERENCE:.0e} "
             "is allowed"
         )
-    return found
+    return parity
 
 
 MAX_AUDIO_DIFFERENCE = 1e-3
@@ -157,11 +157,11 @@ def check_audio_parity(
         for places in filled(len(sounds), bucket):
             names = [list(sounds)[place] for place in places]
             batch = encode(np.stack([sounds[name] for name in names]), graph.encoding)
-            found = _by_clip(audio(batch), bucket)
-            for name, result in zip(names, found, strict=True):
+            results = _by_clip(audio(batch), bucket)
+            for name, result in zip(names, results, strict=True):
                 apart.append((_difference(result, expected[name]), name, bucket))
             moved += [
-                (_difference(result, found[row]), names[row], bucket)
+                (_difference(result, results[row]), names[row], bucket)
                 for row, result in _elsewhere(audio, batch, graph.encoding)
             ]
     _refuse(max(apart), allowed, "differs from log-Mel and flow in two steps")
@@ -193,30 +193,30 @@ def _elsewhere(
     for first in (0, 1):
         mixed = batch[::-1].copy()
         mixed[first::2] = strangers[first::2]
-        found = _by_clip(audio(mixed), size)
-        yield from ((size - 1 - place, found[place]) for place in range(1 - first, size, 2))
+        results = _by_clip(audio(mixed), size)
+        yield from ((size - 1 - place, results[place]) for place in range(1 - first, size, 2))
 
 
-def _by_clip(found: dict[str, Array], bucket: int) -> list[dict[str, Array]]:
+def _by_clip(outputs: dict[str, Array], bucket: int) -> list[dict[str, Array]]:
     """A batch's outputs, clip by clip."""
     for name in AUDIO_OUTPUTS:
-        if name not in found or len(found[name]) != bucket:
-            have = f"of shape {found[name].shape}" if name in found else "missing"
+        if name not in outputs or len(outputs[name]) != bucket:
+            have = f"of shape {outputs[name].shape}" if name in outputs else "missing"
             raise ParityError(f"the audio graph's {name!r} is {have} for {bucket} clips")
-    return [{name: found[name][row] for name in AUDIO_OUTPUTS} for row in range(bucket)]
+    return [{name: outputs[name][row] for name in AUDIO_OUTPUTS} for row in range(bucket)]
 
 
-def _difference(found: dict[str, Array], expected: dict[str, Array]) -> float:
+def _difference(result: dict[str, Array], expected: dict[str, Array]) -> float:
     """The largest difference of any output; what is not a number is infinitely far off."""
     worst = 0.0
     for name in AUDIO_OUTPUTS:
-        if found[name].shape != expected[name].shape:
+        if result[name].shape != expected[name].shape:
             raise ParityError(
-                f"the audio graph's {name!r} has shape {found[name].shape} for a clip, not "
+                f"the audio graph's {name!r} has shape {result[name].shape} for a clip, not "
                 f"{expected[name].shape}"
             )
         with np.errstate(invalid="ignore"):  # two infinities differ by NaN
-            gap = np.abs(found[name] - expected[name])
+            gap = np.abs(result[name] - expected[name])
         worst = max(worst, float(np.where(np.isnan(gap), np.inf, gap).max()))
     return worst
 

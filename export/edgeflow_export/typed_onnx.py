@@ -64,15 +64,15 @@ def typed_onnx(
         ExportError: the graph is not understood, or a precision or a range is missing or unknown.
         PrecisionError: a weight is too large for float16.
     """
-    found = conditioners_of(model)
-    if len(precisions) != len(found) or not set(precisions) <= set(PRECISIONS):
+    conditioners = conditioners_of(model)
+    if len(precisions) != len(conditioners) or not set(precisions) <= set(PRECISIONS):
         raise ExportError(
-            f"{len(found)} conditioners need a precision of {', '.join(PRECISIONS)} each, found "
-            f"{list(precisions)}"
+            f"{len(conditioners)} conditioners need a precision of {', '.join(PRECISIONS)} each, "
+            f"found {list(precisions)}"
         )
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     change = _Change()
-    for part, precision in zip(found, precisions, strict=True):
+    for part, precision in zip(conditioners, precisions, strict=True):
         if precision == "fp16":
             _to_half(part, constants, change)
         elif precision == "int8":
@@ -236,14 +236,14 @@ def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
             restored.append(_restored(node, constants))
         else:
             nodes += _rounded(node, half)
-    found = onnx.ModelProto()
-    found.CopyFrom(model)
-    del found.graph.node[:], found.graph.initializer[:]
-    found.graph.node.extend(nodes)
+    rounded = onnx.ModelProto()
+    rounded.CopyFrom(model)
+    del rounded.graph.node[:], rounded.graph.initializer[:]
+    rounded.graph.node.extend(nodes)
     used = {name for node in nodes for name in node.input}
     kept = [_widened(tensor) for tensor in constants.values() if tensor.name in used]
-    found.graph.initializer.extend(kept + restored)
-    return found
+    rounded.graph.initializer.extend(kept + restored)
+    return rounded
 
 
 def _restored(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> onnx.TensorProto:
