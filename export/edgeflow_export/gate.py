@@ -120,13 +120,6 @@ class Reference:
         return abs(aucs[1] - aucs[0])
 
 
-def compare(
-    reference: Backend, typed: Backend, clips: Sequence[ClipWindows], threshold: float
-) -> Gate:
-    """:class:`Reference` for a single comparison; raises what it raises."""
-    return Reference(reference, clips, threshold).compare(typed)
-
-
 def refusals(gate: Gate) -> list[str]:
     """Why ``gate`` is not passed, with the figures and what is allowed; empty if it is."""
     reasons = []

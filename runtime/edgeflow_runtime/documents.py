@@ -69,8 +69,9 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 def _typed(where: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
     """``value`` as ``hint`` says, converting only what JSON cannot tell apart."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return _typed_union(where, value, arguments)
+    if origin in (typing.Union, types.UnionType):  # of one type and None
+        wanted = next(option for option in arguments if option is not type(None))
+        return None if value is None else _typed(where, value, wanted)
     if isinstance(hint, type) and issubclass(hint, Document):
         return hint.from_dict(value)
     if origin is tuple and isinstance(value, list):
@@ -78,7 +79,7 @@ def _typed(where: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
     if origin is dict and isinstance(value, dict):
         return {key: _typed(f"{where}.{key}", item, arguments[1]) for key, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return _float(where, value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{where}: expected a finite number, found {value!r}")
     plain = origin or hint
@@ -88,14 +89,8 @@ def _typed(where: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
     return value
 
 
-def _typed_union(where: str, value: Any, options: tuple[Any, ...]) -> Any:  # noqa: ANN401
-    if value is None and type(None) in options:
-        return None
-    refusals = []
-    for option in options:
-        if option is not type(None):
-            try:
-                return _typed(where, value, option)
-            except ConfigError as error:
-                refusals.append(error)
-    raise refusals[-1]
+def _float(where: str, value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ConfigError(f"{where}: expected a finite number, found one beyond 1e308") from None

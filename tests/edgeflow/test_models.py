@@ -98,6 +98,21 @@ def test_nll_is_the_density_of_the_change_of_variables(flow: Model, x: torch.Ten
     torch.testing.assert_close(flow.score(x), -(normal + log_det) / flow.dims)
 
 
+def test_log_prob_is_in_nats_not_per_dimension(flow: Model, x: torch.Tensor):
+    torch.testing.assert_close(flow.log_prob(x), -flow.dims * flow.score(x))
+
+
+def test_samples_are_windows_whose_noise_is_what_was_drawn(flow: Model):
+    flow = flow.double()
+    windows = flow.sample(3, torch.Generator().manual_seed(1))
+    assert windows.shape == (3, flow.frames, flow.bands)
+    noise = torch.randn(
+        3, flow.dims, generator=torch.Generator().manual_seed(1), dtype=windows.dtype
+    )
+    torch.testing.assert_close(flow(windows)[0], noise, atol=1e-6, rtol=0)
+    assert not torch.equal(flow.sample(3), windows)
+
+
 def test_map_adds_up_to_nll(flow: Model, x: torch.Tensor):
     flow, x = flow.double(), x.double()
     torch.testing.assert_close(flow.score_map(x).sum(dim=(1, 2)), flow.score(x), rtol=0, atol=1e-12)

@@ -11,13 +11,16 @@ from edgeflow_export.gate import (
     MIN_RANKED_CLIPS,
     ClipWindows,
     Reference,
-    compare,
     refusals,
     require,
     require_finite,
 )
 from edgeflow_export.precision import check_tolerance
 from edgeflow_runtime.errors import ExportError, PrecisionError
+
+
+def compare(reference, typed, clips, threshold):
+    return Reference(reference, clips, threshold).compare(typed)
 
 
 class Fake:

@@ -8,7 +8,7 @@ import pytest
 
 from edgeflow_runtime.errors import ConfigError
 from edgeflow_runtime.logmel import LogMelSpec
-from edgeflow_runtime.manifest import Features
+from edgeflow_runtime.manifest import Features, Tolerances
 
 
 @pytest.mark.parametrize("logmel", [LogMelSpec(bands=64), None])
@@ -31,6 +31,13 @@ def test_what_is_wrong_is_named(change: dict, message: str):
         LogMelSpec.from_dict(LogMelSpec().to_dict() | change)
     with pytest.raises(ConfigError, match=message):
         Features.from_dict({**Features(1, 0, None, None).to_dict(), "logmel": change})
+
+
+def test_a_number_that_no_float_holds_is_refused():
+    document = {"logmel_db": 10**400, "nll": 1}
+    with pytest.raises(ConfigError, match=r"Tolerances\.logmel_db: expected a finite number"):
+        Tolerances.from_dict(document)
+    assert Tolerances.from_dict({"logmel_db": 1, "nll": 2}) == Tolerances(1.0, 2.0)
 
 
 def test_missing_keys_and_other_documents_are_refused():
