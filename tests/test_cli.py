@@ -471,8 +471,8 @@ def test_a_missing_extra_names_the_command_that_mends_it(
     monkeypatch.setitem(sys.modules, "torch", None)
     fails(
         edgeflow("train", sounds, "--all", "-o", tmp_path),
-        "'torch' is not installed: in edgeflow's source folder, run pip install",
-        "'.[train]'",
+        "'torch' is not installed: run pip install -c ",
+        "[train]'",
     )
 
 

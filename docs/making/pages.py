@@ -139,7 +139,8 @@ def _title(path: Path) -> str:
 def _front_door(package: str) -> str:
     """The names that a package gives whoever imports it, in full, wherever they are defined."""
     module = importlib.import_module(package)
-    things = {name: getattr(module, name) for name in getattr(module, "__all__", ())}
+    names = [name for name in getattr(module, "__all__", ()) if not name.startswith("_")]
+    things = {name: getattr(module, name) for name in names}
     return "".join(
         f"::: {thing.__module__}.{thing.__qualname__}\n    options:\n"
         f"      heading: {package}.{name}\n      toc_label: {name}\n"

@@ -58,7 +58,7 @@ def train(
     The same call again goes on where it was interrupted, and does nothing where all is done.
 
     Args:
-        machine: from :meth:`Dataset.machine <edgeflow.dataset.Dataset.machine>`.
+        machine: from :meth:`~edgeflow.dataset.Dataset.machine`.
         out: folder of the run.
         model: name in :data:`edgeflow.models.MODELS`.
         loss: name in :data:`edgeflow.losses.LOSSES`.

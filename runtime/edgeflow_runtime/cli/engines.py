@@ -9,7 +9,7 @@ import click
 
 from edgeflow_runtime.backends.names import AUDIO, ENGINES, FLOW
 from edgeflow_runtime.cli.options import audio_in_option, echo_document, styled
-from edgeflow_runtime.progress import BuildProgress
+from edgeflow_runtime.progress import Progress
 
 if TYPE_CHECKING:
     from edgeflow_runtime.backends.tensorrt.build import Built
@@ -46,7 +46,7 @@ def build(
 
     graph = AUDIO if audio_in else FLOW
     order = BuildOrder(str(bundle), graph, backend, buckets, workspace * 2**20)
-    with BuildProgress() as progress:
+    with Progress("building", None) as progress:
         built = build_engine(order, progress.show)
     for name, text in _engine_rows(built).items():
         click.echo(f"{name:<12}{text}")
