@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
 from edgeflow_export.onnx_from_model import INPUT, OUTPUTS, check_operators
+from edgeflow_runtime.arrays import Array
 from edgeflow_runtime.errors import ExportError
 from edgeflow_runtime.logmel import DECIBEL_FLOOR, LogMel, LogMelSpec
 from edgeflow_runtime.views import View
@@ -194,8 +195,12 @@ def _logmel(graph: _Graph, frames: str, logmel: LogMel) -> str:
     quarter of the products of a plain basis are left, and a quarter of its size.
     """
     size, filters = logmel.spec.frame, logmel.filterbank.T
+    if logmel.spec.version > 1:
+        frames = _without_offset(graph, frames, logmel.window)
     even, odd = _folded(graph, graph.add("Mul", frames, graph.constant(logmel.window)), size)
     (cosines, sines), powers = _basis(size), []
+    if logmel.spec.version > 1:
+        cosines[:, 0] = 0  # what rounding leaves there is no sound
     (ee, eo), (oe, oo) = _folded(graph, even, size // 2), _folded(graph, odd, size // 2)
     for parity, real, imaginary in ((0, ee, oo), (1, eo, oe)):  # (clips, F, frame / 4)
         squares = []
@@ -206,6 +211,13 @@ def _logmel(graph: _Graph, frames: str, logmel: LogMel) -> str:
         powers.append(graph.add("MatMul", power, graph.constant(filters[parity::2])))
     mel = graph.add("Add", graph.add("Add", *powers), graph.constant(DECIBEL_FLOOR))
     return graph.add("Log", mel)
+
+
+def _without_offset(graph: _Graph, frames: str, window: Array) -> str:
+    """Frames (clips, F, frame) less their mean, weighted by the window."""
+    weights = window.astype(np.float64) / window.sum(dtype=np.float64)
+    mean = graph.add("MatMul", frames, graph.constant(weights[:, None]))  # (clips, F, 1)
+    return graph.add("Sub", frames, mean)
 
 
 def _folded(graph: _Graph, x: str, size: int) -> tuple[str, str]:

@@ -25,6 +25,9 @@ GROUP = 16
 
 FILTERBANKS = ("psf", "slaney")
 
+FRONT_END = 2
+"""The newest way from a frame to its spectrum: since 2 a frame's offset is taken out of it."""
+
 
 @dataclass(frozen=True)
 class LogMelSpec(Document):
@@ -40,8 +43,16 @@ class LogMelSpec(Document):
     """Mel bands."""
     filterbank: str = "psf"
     """``psf`` (python_speech_features' design) or ``slaney`` (librosa's and DCASE's)."""
+    version: int = FRONT_END
+    """1: a frame as it is, so that a sound card's offset fills the lowest bands; 2: less its mean,
+    weighted by the window."""
 
     def __post_init__(self) -> None:
+        if not 1 <= self.version <= FRONT_END:
+            raise ConfigError(
+                f"front end {self.version} is not known here, the newest is {FRONT_END}: "
+                "update edgeflow"
+            )
         if min(self.rate_hz, self.frame, self.hop, self.bands) < 1 or self.frame % 2:
             raise ConfigError(f"log-Mel sizes must be positive and the frame even, found {self}")
         if self.hop > self.frame:
@@ -50,6 +61,12 @@ class LogMelSpec(Document):
             raise ConfigError(
                 f"unknown filterbank {self.filterbank!r}: choose one of {', '.join(FILTERBANKS)}"
             )
+
+    @classmethod
+    def from_dict(cls, document: object) -> LogMelSpec:
+        """Read the parameters; those that tell no version are of 1. See :class:`Document`."""
+        told = {"version": 1, **document} if isinstance(document, dict) else document
+        return super().from_dict(told)
 
     def frames(self, samples: int) -> int:
         """How many frames a clip of ``samples`` samples gives (313 from 10 s at 16 kHz)."""
@@ -201,7 +218,10 @@ class LogMel:
             size = min(BLOCK - row, count - done)
             rows, block = slice(row, row + size), slice(done, done + size)
             np.multiply(frames[block], self.window, out=windowed[rows])
-            parts = rfft(windowed).view(np.float32)  # (BLOCK, 2 * bins): real, imaginary, ...
+            spectrum = rfft(windowed)
+            if spec.version > 1:
+                _take_out_offset(spectrum)
+            parts = spectrum.view(np.float32)  # (BLOCK, 2 * bins): real, imaginary, ...
             np.multiply(parts, parts, out=parts)
             np.add(parts[:, 0::2], parts[:, 1::2], out=power)
             for bins, bands, weights in self._groups:
@@ -211,6 +231,16 @@ class LogMel:
             np.multiply(mel[rows], np.float32(10.0), out=logmel[block])
             done += size
         return logmel
+
+
+def _take_out_offset(spectrum: npt.NDArray[np.complex64]) -> None:
+    r"""Make a spectrum (frames, bins) that of frames less their mean, weighted by the window.
+
+    A constant under a periodic Hann window has no bins but 0 and 1, the second being -1/2 of the
+    first: so with the mean gone, :math:`X_1` becomes :math:`X_1 + X_0 / 2` and :math:`X_0` 0.
+    """
+    spectrum[:, 1] += spectrum[:, 0] / 2
+    spectrum[:, 0] = 0
 
 
 class LogMelStream:

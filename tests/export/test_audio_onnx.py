@@ -141,7 +141,7 @@ def test_real_recordings_score_as_in_two_steps(flow, mimii: Path, encoding: str)
     audio = audio_of(flow, steps, 160_000, encoding)
     found = check_audio_parity(audio, steps, AudioGraph(160_000, encoding, (1, 4), 1e-3), clips)
     assert found.clips == 16
-    assert found.worst < MAX_AUDIO_DIFFERENCE / 10
+    assert found.worst < MAX_AUDIO_DIFFERENCE / 4
     assert found.moved < 2e-6
 
 
@@ -200,7 +200,7 @@ EDGES = {
     "tone": 0.9 * tone(1000.3),
     "tone on a bin": 0.9 * tone(1000.0),
     "silence": np.zeros(48_000),
-    "offset": np.full(48_000, 0.5),
+    "hiss on an offset": 0.02 + 0.05 * np.random.default_rng(2).standard_normal(48_000),
     "click": np.eye(1, 48_000, 24_000)[0] * FULL,
 }
 

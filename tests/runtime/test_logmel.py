@@ -44,8 +44,37 @@ def test_slaney_logmel_is_librosas_within_a_thousandth_of_a_decibel():
         y=sound, sr=16000, n_fft=1024, hop_length=512, n_mels=128, pad_mode="reflect"
     )
     expected = 10 * np.log10(power + np.finfo(float).eps)
-    found = LogMel(LogMelSpec(filterbank="slaney"))(sound)
-    np.testing.assert_allclose(found, expected.T, atol=1e-3)
+    as_librosa = LogMel(LogMelSpec(filterbank="slaney", version=1))(sound)
+    np.testing.assert_allclose(as_librosa, expected.T, atol=1e-3)
+    without_offset = LogMel(LogMelSpec(filterbank="slaney"))(sound)
+    np.testing.assert_allclose(without_offset[:, 2:], expected.T[:, 2:], atol=1e-3)
+
+
+@pytest.mark.parametrize("offset", [0.003, 0.1, -0.5])
+def test_an_offset_of_the_sound_card_changes_nothing(offset: float):
+    sound = noise(50_000)
+    shifted = sound + np.float32(offset)
+    new, old = (LogMel(LogMelSpec(version=version)) for version in (2, 1))
+    assert np.abs(old(shifted) - old(sound)).max() > 10
+    assert np.abs(new(shifted) - new(sound)).max() < 0.02  # what rounding makes of it
+
+
+def test_the_offset_is_the_mean_under_the_window():
+    sound, logmel = noise(1024), LogMel(SPEC)
+    frame = np.pad(sound, 512, mode="reflect")[512:1536].astype(np.float64)
+    centred = frame - np.average(frame, weights=logmel.window)
+    power = np.abs(np.fft.rfft(centred * logmel.window)) ** 2
+    expected = 10 * np.log10(logmel.filterbank.astype(np.float64) @ power + 2.2e-16)
+    np.testing.assert_allclose(logmel(sound)[1, 1:], expected[1:], atol=1e-3)
+
+
+def test_parameters_that_tell_no_version_are_of_the_first():
+    document = SPEC.to_dict()
+    assert LogMelSpec.from_dict(document) == SPEC
+    del document["version"]
+    assert LogMelSpec.from_dict(document).version == 1
+    with pytest.raises(ConfigError, match="front end 3 is not known here"):
+        LogMelSpec.from_dict({**document, "version": 3})
 
 
 def test_a_tone_stands_in_its_band():
