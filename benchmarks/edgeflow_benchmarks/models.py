@@ -36,7 +36,8 @@ from edgeflow_runtime.manifest import (
     Tolerances,
     Training,
 )
-from edgeflow_runtime.views import AudioGraph, View, WindowSpec
+from edgeflow_runtime.views import View, ViewSpec, WindowSpec
+from edgeflow_runtime.whole_clips import AudioGraph
 
 FEATURES = LogMelSpec(filterbank="slaney")
 """Slaney's filterbank, so that the reference, fed by librosa, must come to the same scores."""
@@ -153,7 +154,7 @@ def make_flow(spec: ModelSpec, windows: Array) -> Model:
     return flow.requires_grad_(False)
 
 
-def make_manifest(spec: ModelSpec, view: WindowSpec) -> Manifest:
+def make_manifest(spec: ModelSpec, view: ViewSpec) -> Manifest:
     """A manifest like that of a trained monitor."""
     return Manifest(
         format_version=FORMAT_VERSION,

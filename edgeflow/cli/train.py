@@ -45,8 +45,12 @@ OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
 @click.option("--id", "machine_id", help="Machine id, for example 00.")
 @click.option("--all", "every", is_flag=True, help="Every machine found (of --type, if given).")
 @click.option(
-    "--model", type=click.Choice(list(MODELS)), default="glow", show_default=True,
+    "--model", type=click.Choice(list(MODELS)), default="linear", show_default=True,
     help="Which flow.",
+)  # fmt: skip
+@click.option(
+    "--view", help="Statistics of a pooled view, by comma, as mean,max,spread:32; the model's own "
+    "view if not given.",
 )  # fmt: skip
 @click.option(
     "--loss", type=click.Choice(["nll", "eq4", "eq5"]), default="nll", show_default=True,
@@ -75,8 +79,9 @@ OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
 )  # fmt: skip
 @click.option("--channel", type=click.IntRange(min=0), help="Channel to listen to; 0 is the first.")
 @click.option(
-    "--holdout", type=FiniteFloat(0, 1, min_open=True, max_open=True), default=0.1,
-    show_default=True, help="Share of the training clips kept to set the threshold with.",
+    "--holdout", type=FiniteFloat(0, 1, min_open=True, max_open=True), 
+    help="Share of the training clips kept to set the threshold with; a tenth if not given, and "
+    "none for the linear flow.",
 )  # fmt: skip
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
@@ -95,6 +100,7 @@ def train(
     machine_id: str | None,
     every: bool,
     model: str,
+    view: str | None,
     loss: str,
     output: Path,
     preset: str,
@@ -103,7 +109,7 @@ def train(
     weight: float,
     filterbank: str,
     channel: int | None,
-    holdout: float,
+    holdout: float | None,
     device: str,
     seed: int,
 ) -> None:
@@ -132,6 +138,7 @@ def train(
                     machine,
                     folder,
                     model=model,
+                    statistics=tuple(view.split(",")) if view else (),
                     loss=loss,
                     preset=preset,
                     epochs=epochs,

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from edgeflow_runtime.errors import ConfigError
+from edgeflow_runtime.views import PoolSpec
 
 if TYPE_CHECKING:
     from edgeflow.models.kind import ModelKind
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from edgeflow.models.spec import ModelSettings, ModelSpec
 
 MODELS = {
+    "linear": "edgeflow.models.linear",
     "glow": "edgeflow.models.glow",
     "maf": "edgeflow.models.maf",
 }
@@ -43,8 +45,15 @@ def build(spec: ModelSpec) -> Model:
     return kind_of(spec.name).build(spec)
 
 
-def preset(model: str, name: str, *, bands: int = 128, epochs: int | None = None) -> ModelSettings:
-    """The settings of a preset, for windows of ``bands`` bands, with other epochs if given.
+def preset(
+    model: str,
+    name: str,
+    *,
+    bands: int = 128,
+    epochs: int | None = None,
+    statistics: tuple[str, ...] = (),
+) -> ModelSettings:
+    """The settings of a preset, for ``bands`` bands, with other epochs or a pooled view if given.
 
     Raises:
         ConfigError: there is no such model or preset, or the numbers make no sense.
@@ -52,7 +61,11 @@ def preset(model: str, name: str, *, bands: int = 128, epochs: int | None = None
     if name not in PRESETS:
         raise ConfigError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
     settings: ModelSettings = getattr(kind_of(model), name)
-    sized = dataclasses.replace(settings, model=dataclasses.replace(settings.model, bands=bands))
+    view = PoolSpec(statistics) if statistics else settings.view
+    size = dataclasses.replace(settings.model, bands=bands, frames=view.rows)
+    sized = dataclasses.replace(settings, model=size, view=view)
     if epochs is None:
         return sized
+    if sized.schedule is None:
+        raise ConfigError(f"a {model} is fitted in closed form, without epochs")
     return dataclasses.replace(sized, schedule=dataclasses.replace(sized.schedule, epochs=epochs))

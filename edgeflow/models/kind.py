@@ -22,3 +22,5 @@ class ModelKind:
     """The preset with the paper's numbers."""
     small: ModelSettings
     """The preset for a CPU."""
+    closed_form: bool = False
+    """Whether it is fitted at once, by its ``take``, in place of being trained."""

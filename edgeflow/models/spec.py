@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeflow_runtime.documents import Document
 from edgeflow_runtime.errors import ConfigError
-from edgeflow_runtime.views import WindowSpec
+from edgeflow_runtime.views import ViewSpec
 
 
 @dataclass(frozen=True)
@@ -72,19 +72,24 @@ class ModelSettings(Document):
 
     model: ModelSpec
     """Kind and size of the model."""
-    view: WindowSpec
+    view: ViewSpec
     """What the model sees of a clip."""
-    schedule: Schedule
-    """How the model of one machine is trained."""
-    pretraining: Schedule
-    """How the model of all machines of the type is trained, which gives c."""
+    schedule: Schedule | None = None
+    """How the model of one machine is trained; ``None`` where it is fitted in closed form."""
+    pretraining: Schedule | None = None
+    """How the model of all machines of the type is trained, which gives c; ``None`` likewise."""
 
     def __post_init__(self) -> None:
-        if self.view.frames != self.model.frames:
+        if self.view.rows != self.model.frames:
             raise ConfigError(
-                f"the view gives windows of {self.view.frames} frames, this {self.model.name} "
+                f"the view gives windows of {self.view.rows} rows, this {self.model.name} "
                 f"takes {self.model.frames}: make them equal"
             )
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the target's windows; a closed form takes one."""
+        return self.schedule.epochs if self.schedule else 1
 
 
 def upgraded(document: dict[str, Any]) -> dict[str, Any]:

@@ -20,11 +20,12 @@ DAMAGED = "cannot be used: delete it to train from the start"
 
 
 def save_checkpoint(
-    folder: Path, epoch: int, model: Model, optimiser: torch.optim.Optimizer
+    folder: Path, epoch: int, model: Model, optimiser: torch.optim.Optimizer | None = None
 ) -> None:
     """Write the state after ``epoch`` epochs, whole or not at all. Raises ``StorageError``."""
     tensors = {f"flow.{name}": value for name, value in model.state_dict().items()}
-    for index, state in optimiser.state_dict()["state"].items():
+    states = optimiser.state_dict()["state"] if optimiser else {}
+    for index, state in states.items():
         for key, value in state.items():
             tensors[f"optimiser.{index}.{key}"] = torch.as_tensor(value)
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}

@@ -18,13 +18,17 @@ from edgeflow_runtime.arrays import Frames
 from edgeflow_runtime.audio import sound_info
 from edgeflow_runtime.errors import AudioError, DataError
 from edgeflow_runtime.manifest import Features
-from edgeflow_runtime.views import View, WindowSpec
+from edgeflow_runtime.views import View, ViewSpec
 
 DEAD_DB = 1e-3
 """A band whose training values spread less than this holds no information."""
 
 DEAD_SCALE = 1e9
 """What such a band is divided by, so that it is zero whatever is heard in it."""
+
+LEAST_SCALE_DB = 0.3
+"""What every other band is divided by at least: one that hardly varied while it was learned would
+otherwise be thousands of standard deviations off at the first change."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def split_clips(machine: Machine, share: float, seed: int) -> Split:
     The choice depends on the seed and the machine alone, so every training of a type agrees.
     """
     clips = machine.train
-    if len(clips) < 3:
+    if len(clips) < 3 or not share:
         return Split(machine, clips, [])
     count = max(2 if len(clips) >= 5 else 1, round(share * len(clips)))
     count = min(count, len(clips) - 1)
@@ -57,9 +61,9 @@ def split_clips(machine: Machine, share: float, seed: int) -> Split:
 
 
 class Corpus:
-    """Features of all machines of a type, standardised, in one (F, M) tensor.
+    """Features of all machines of a type, standardised, in one tensor.
 
-    A band that never varies (an empty upper band of resampled sound, say) has no density. It is
+    Its rows are what the view measures: frames (F, M), or the statistics of clips. A band that never varies (an empty upper band of resampled sound, say) has no density. It is
     filled with unit noise, once, so that the model learns to leave it alone; when scoring it is 0.
 
     Args:
@@ -75,7 +79,7 @@ class Corpus:
         self,
         splits: list[Split],
         logmels: dict[Path, Frames],
-        spec: WindowSpec,
+        spec: ViewSpec,
         features: Features,
         device: torch.device,
         seed: int,
@@ -83,20 +87,21 @@ class Corpus:
         self.features = features
         self.splits = {split.machine.id.name: split for split in splits}
         paths = [path for split in splits for path in split.learn + split.heldout]
+        measured = {path: spec.measure(logmels[path]) for path in paths}
         self._first = dict(
-            zip(paths, np.cumsum([0] + [len(logmels[path]) for path in paths]), strict=False)
+            zip(paths, np.cumsum([0] + [len(measured[path]) for path in paths]), strict=False)
         )
         self._frames = {path: len(logmels[path]) for path in paths}
-        learn = np.concatenate([logmels[p] for split in splits for p in split.learn])
+        learn = np.concatenate([measured[p] for split in splits for p in split.learn])
         mean = learn.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = learn.std(axis=0, dtype=np.float64)
-        dead = spread < DEAD_DB
-        scale = np.where(dead, DEAD_SCALE, spread).astype(np.float32)
-        self.view = View(spec, mean, scale)
-        table = self.view.standardise(np.concatenate([logmels[path] for path in paths]))
-        noise = np.random.default_rng(seed).standard_normal((len(table), int(dead.sum())))
-        table[:, dead] = noise
-        self.table = torch.from_numpy(table).to(device)
+        self.dead = spread < DEAD_DB
+        scale = np.where(self.dead, DEAD_SCALE, np.maximum(spread, LEAST_SCALE_DB))
+        self.view = View(spec, mean, scale.astype(np.float32))
+        table = self.view.standardise(np.concatenate([measured[path] for path in paths]))
+        noise = np.random.default_rng(seed).standard_normal((len(table), int(self.dead.sum())))
+        table[:, self.dead] = noise
+        self.table = torch.from_numpy(table.reshape(len(table), -1)).to(device)
         digest = hashlib.sha256(np.ascontiguousarray(table).tobytes())
         digest.update(repr([(str(p.name), self._frames[p]) for p in paths]).encode())
         self.digest = digest.hexdigest()
@@ -107,18 +112,18 @@ class Corpus:
         return self.table.device
 
     def starts(self, paths: list[Path]) -> Tensor:
-        """The first frame of every window of the clips ``paths``: (n,) int64 on the device."""
+        """The first row of every window of the clips ``paths``: (n,) int64 on the device."""
         spec = self.view.spec
-        starts = [spec.starts(self._frames[path]) + self._first[path] for path in paths]
+        starts = [spec.first_rows(self._frames[path]) + self._first[path] for path in paths]
         return torch.from_numpy(np.concatenate(starts)).to(self.device)
 
     def windows(self, starts: Tensor) -> Tensor:
         """The windows that begin at ``starts`` (N,), gathered as (N, T, M)."""
-        frames, bands = self.view.shape
+        span, width = self.view.spec.span, self.table.shape[1]
         every = self.table.as_strided(
-            (len(self.table) - frames + 1, frames * bands), (bands, 1)
+            (len(self.table) - span + 1, span * width), (width, 1)
         )  # a view: windows overlap in memory
-        return every[starts].view(-1, frames, bands)
+        return every[starts].view(-1, *self.view.shape)
 
     def learn_starts(self, name: str) -> Tensor:
         """Windows that the machine ``name`` learns from."""
@@ -203,7 +208,7 @@ def _check_enough(target: Machine) -> None:
         )
 
 
-def check_length(path: Path, frames: int, view: WindowSpec) -> None:
+def check_length(path: Path, frames: int, view: ViewSpec) -> None:
     """Refuse a training clip that is too short for the view. Raises :class:`DataError`."""
     try:
         view.check(str(path), frames)

@@ -73,6 +73,7 @@ def _alone(folder: Path) -> Iterator[None]:
 def _pretrained_in(folder: Path, recipe: Recipe, corpus: Corpus) -> tuple[Model, float]:
     model = fresh_model(recipe, corpus, corpus.all_starts())
     schedule = recipe.settings.pretraining
+    assert schedule is not None
     if checkpoint_epoch(folder) < schedule.epochs:
         name = recipe.machine.machine_type
         task = Task(
@@ -120,7 +121,7 @@ def _folder(recipe: Recipe, corpus: Corpus) -> Path:
         "edgeflow": __version__,
         "flow": settings.model.to_dict(),
         "window": settings.view.to_dict(),
-        "schedule": settings.pretraining.to_dict(),
+        "schedule": settings.pretraining and settings.pretraining.to_dict(),
         "seed": recipe.seed,
         "device": corpus.device.type,
         "data": corpus.digest,

@@ -36,8 +36,13 @@ class Recipe(Document):
     """Seed of everything random."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.holdout < 1:
+        if not 0 <= self.holdout < 1:
             raise ConfigError(f"the held-out share lies between 0 and 1, found {self.holdout}")
+        if self.settings.schedule is None and self.loss.kind != "nll":
+            raise ConfigError(
+                f"a {self.settings.model.name} is fitted in closed form, by its likelihood: leave "
+                f"loss {self.loss.kind} to models that are trained"
+            )
         if self.settings.model.bands != self.logmel.bands:
             raise ConfigError(
                 f"log-Mel has {self.logmel.bands} bands, this {self.settings.model.name} takes "

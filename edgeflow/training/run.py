@@ -15,6 +15,7 @@ from edgeflow.models.model import Model
 from edgeflow.training.checkpoint import checkpoint_epoch, load_checkpoint
 from edgeflow.training.loop import last_row
 from edgeflow.training.recipe import Recipe, upgraded
+from edgeflow_runtime.arrays import Scores
 from edgeflow_runtime.documents import Document
 from edgeflow_runtime.errors import ConfigError, DamagedRunError, TrainingError
 from edgeflow_runtime.manifest import Features
@@ -22,6 +23,7 @@ from edgeflow_runtime.views import View
 
 RECORD = "run.json"
 STANDARD = "standard.safetensors"
+UNLEARNED = "unlearned.safetensors"
 RUN_VERSION = 2
 
 
@@ -75,7 +77,7 @@ class TrainedRun:
         record = read_record(folder)
         if record is None:
             raise TrainingError(f"'{folder}' holds no run: it has no {RECORD}")
-        wanted, epoch = record.recipe.settings.schedule.epochs, checkpoint_epoch(folder)
+        wanted, epoch = record.recipe.settings.epochs, checkpoint_epoch(folder)
         if epoch < wanted:
             raise TrainingError(
                 f"'{folder}' is trained for {epoch} of {wanted} epochs: run the same train command "
@@ -95,6 +97,11 @@ class TrainedRun:
     def __str__(self) -> str:
         """How the training ended, in a line."""
         row = last_row(self.folder)
+        if self.record.recipe.settings.schedule is None:
+            return (
+                f"fitted, NLL {row['target_nll']:.4f}, left out {row['heldout_nll']:.4f}, "
+                f"{row['blend']:.0%} of the covariance from sisters"
+            )
         text = (
             f"trained, {row['epoch']} epochs, target NLL {row['target_nll']:.4f}, "
             f"held-out {row['heldout_nll']:.4f}"
@@ -107,13 +114,30 @@ class TrainedRun:
         """What its monitor is fed."""
         record, recipe = self.record, self.record.recipe
         logmel = None if record.arrays else recipe.logmel
-        return Features(len(self.view.mean), record.min_rate_hz, recipe.channel, logmel)
+        return Features(self.view.shape[1], record.min_rate_hz, recipe.channel, logmel)
+
+    def unlearned(self) -> Scores | None:
+        """(n,) scores of the learned clips, each as if it had not been; ``None`` if not known.
+
+        Raises:
+            DamagedRunError: they cannot be read.
+        """
+        path = self.folder / UNLEARNED
+        if not path.exists():
+            return None
+        try:
+            scores: Scores = load_file(path)["scores"]
+        except (SafetensorError, OSError, KeyError) as error:
+            raise DamagedRunError(
+                f"'{path}' is damaged: delete the folder to train anew"
+            ) from error
+        return scores
 
 
 def is_finished(folder: Path) -> bool:
     """Whether a run stands there that has seen all its epochs. Raises ``TrainingError``."""
     record = read_record(folder)
-    wanted = record.recipe.settings.schedule.epochs if record else 1
+    wanted = record.recipe.settings.epochs if record else 1
     return checkpoint_epoch(folder) >= wanted
 
 

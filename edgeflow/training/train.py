@@ -17,6 +17,7 @@ from edgeflow.dataset import Machine
 from edgeflow.losses import LossSpec
 from edgeflow.models import preset as settings_of
 from edgeflow.models.model import Model
+from edgeflow.training.closed_form import fit_into
 from edgeflow.training.corpus import Corpora, Corpus
 from edgeflow.training.loop import Task
 from edgeflow.training.loop import train as train_loop
@@ -40,7 +41,8 @@ def train(
     machine: Machine,
     out: str | Path,
     *,
-    model: str = "glow",
+    model: str = "linear",
+    statistics: tuple[str, ...] = (),
     loss: str = "nll",
     preset: str = "paper",
     epochs: int | None = None,
@@ -48,7 +50,7 @@ def train(
     outlier_weight: float = 0.5,
     filterbank: str = "psf",
     channel: int | None = None,
-    holdout: float = 0.1,
+    holdout: float | None = None,
     seed: int = 0,
     device: str = "auto",
     corpora: Corpora | None = None,
@@ -61,6 +63,8 @@ def train(
         machine: from :meth:`~edgeflow.dataset.Dataset.machine`.
         out: folder of the run.
         model: name in :data:`edgeflow.models.MODELS`.
+        statistics: of a pooled view, in place of the preset's view; see
+            :mod:`edgeflow_runtime.pooling`.
         loss: name in :data:`edgeflow.losses.LOSSES`.
         preset: ``paper`` or ``small``.
         epochs: passes over the target's windows; the preset's if not given.
@@ -69,7 +73,8 @@ def train(
         outlier_weight: k of equation (5).
         filterbank: ``psf`` or ``slaney``.
         channel: the channel to listen to; the first is 0.
-        holdout: share of the training clips kept to set the threshold with.
+        holdout: share of the training clips kept to set the threshold with; a tenth if not given,
+            and none for a closed form, which tells how it would score each clip unlearned.
         seed: of everything random.
         device: ``auto``, ``cpu`` or ``cuda``.
         corpora: the same for every machine of a data set, so that each type is read once.
@@ -79,11 +84,14 @@ def train(
         TrainingError: the folder holds another training, or the loss is not finite.
         DataError: the data set does not allow this training.
     """
+    settings = settings_of(model, preset, epochs=epochs, statistics=statistics)
+    if holdout is None:
+        holdout = 0.1 if settings.schedule else 0.0
     recipe = Recipe(
         data=str(machine.root.resolve()),
         machine=machine.id,
         loss=LossSpec(loss, outlier_weight, ceiling),
-        settings=settings_of(model, preset, epochs=epochs),
+        settings=settings,
         logmel=LogMelSpec(filterbank=filterbank),
         channel=channel,
         holdout=holdout,
@@ -155,14 +163,19 @@ def _train_into(folder: Path, recipe: Recipe, record: RunRecord | None, corpus: 
             "folder or delete it"
         )
     name = recipe.machine.name
-    model, ceiling = _start(recipe, corpus)
+    settings = recipe.settings
+    start = None if settings.schedule is None else _start(recipe, corpus)
     standard = {"mean": corpus.view.mean, "scale": corpus.view.scale}
     write_bytes(folder / STANDARD, save(standard))
-    _write_record(folder, recipe, corpus, ceiling)
+    _write_record(folder, recipe, corpus, start[1] if start else None)
+    if start is None or settings.schedule is None:
+        fit_into(folder, recipe, corpus)
+        return
+    model, ceiling = start
     task = Task(
         folder=folder,
         label=f"training {name}",
-        schedule=recipe.settings.schedule,
+        schedule=settings.schedule,
         loss=recipe.loss,
         ceiling=ceiling,
         target=corpus.learn_starts(name),

@@ -21,7 +21,7 @@ from edgeflow_export.run_clips import RunClips
 from edgeflow_runtime.arrays import Samples
 from edgeflow_runtime.backends.names import BUCKETS
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
-from edgeflow_runtime.views import AudioGraph, encode
+from edgeflow_runtime.whole_clips import AudioGraph, encode
 
 PARITY_CLIPS = 4
 """Clips on which the two ways are compared: each is run some ten times."""

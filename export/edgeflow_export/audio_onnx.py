@@ -9,11 +9,12 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
+from edgeflow_export.graph_maker import GraphMaker, pooled
 from edgeflow_export.onnx_from_model import INPUT, OUTPUTS, check_operators
 from edgeflow_runtime.arrays import Array
 from edgeflow_runtime.errors import ExportError
 from edgeflow_runtime.logmel import DECIBEL_FLOOR, LogMel, LogMelSpec
-from edgeflow_runtime.views import View
+from edgeflow_runtime.views import PoolSpec, View
 
 AUDIO_INPUTS = {"float32": "samples", "int16": "pcm"}
 """The input's name, by encoding."""
@@ -26,6 +27,8 @@ DECODED = "audio/samples"
 
 FLOW_PREFIX = "flow/"
 """What the names of the flow's own nodes and tensors start with."""
+
+FLOW_INPUT = FLOW_PREFIX + INPUT
 
 
 def audio_onnx(
@@ -58,11 +61,15 @@ def audio_onnx(
         OperatorError: the graph holds an operator that TensorRT does not take.
     """
     _check_fit(flow, logmel.spec, view, samples, encoding)
-    graph, frames = _Graph(), logmel.spec.frames(samples)
+    graph, frames = GraphMaker(), logmel.spec.frames(samples)
     wave = AUDIO_INPUTS[encoding] if encoding == "float32" else _decoded(graph, samples)
     cut = _frames(graph, wave, logmel.spec, samples)  # (clips, F, frame)
-    bands = _standardised(graph, _logmel(graph, cut, logmel), view)  # (clips, F, M)
-    _windows(graph, bands, view, frames)  # (clips * W, T, M)
+    decibels = graph.add("Mul", _logmel(graph, cut, logmel), graph.constant(10 / np.log(10)))
+    if isinstance(view.spec, PoolSpec):
+        measured = pooled(graph, decibels, view.spec, frames)  # (clips, W, T, M)
+        graph.reshape(_standardised(graph, measured, view), -1, *view.shape, output=FLOW_INPUT)
+    else:
+        _windows(graph, _standardised(graph, decibels, view), view, frames)  # (clips * W, T, M)
     inner = compose.add_prefix(flow, FLOW_PREFIX)
     graph.nodes.extend(inner.graph.node)
     graph.constants.extend(inner.graph.initializer)
@@ -81,39 +88,6 @@ def audio_onnx(
     return model
 
 
-class _Graph:
-    """Nodes and constants in the making, each under a name of its own."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, values: npt.ArrayLike, dtype: type[np.generic] = np.float32) -> str:
-        """The name of a new constant."""
-        name = f"audio/constant_{len(self.constants)}"
-        array = np.array(values, dtype, order="C")
-        self.constants.append(numpy_helper.from_array(array, name))
-        return name
-
-    def add(self, operator: str, *inputs: str, outputs: tuple[str, ...] = (), **given: int) -> str:
-        """Append a node; the name of its first output."""
-        name = f"audio/{operator}_{len(self.nodes)}"
-        node = helper.make_node(operator, list(inputs), list(outputs or (name,)), name)
-        node.attribute.extend(helper.make_attribute(key, value) for key, value in given.items())
-        self.nodes.append(node)
-        return outputs[0] if outputs else name
-
-    def cut(self, x: str, start: int, end: int, axis: int, step: int = 1) -> str:
-        """``x[start:end:step]`` along ``axis``."""
-        bounds = [self.constant([value], np.int64) for value in (start, end, axis, step)]
-        return self.add("Slice", x, *bounds)
-
-    def reshape(self, x: str, *shape: int, output: str = "") -> str:
-        """``x`` in another shape; -1 stands for the free size."""
-        outputs = (output,) if output else ()
-        return self.add("Reshape", x, self.constant(shape, np.int64), outputs=outputs)
-
-
 def _check_fit(
     flow: onnx.ModelProto,
     spec: LogMelSpec,
@@ -125,18 +99,19 @@ def _check_fit(
         raise ExportError(
             f"unknown encoding {encoding!r}: choose one of {', '.join(sorted(AUDIO_INPUTS))}"
         )
-    length = view.spec.frames
+    length = view.spec.fewest
     if samples < (fewest := spec.samples(length)):
         raise ExportError(
             f"a clip of {samples} samples is too short: a window of {length} frames needs "
             f"at least {fewest}"
         )
-    wanted, taken = (length, spec.bands), _static_shape(flow.graph.input, INPUT)[1:]
+    wanted, taken = (view.spec.rows, spec.bands), _static_shape(flow.graph.input, INPUT)[1:]
     if taken != wanted:
         raise ExportError(f"the flow takes windows of {taken}, not of {wanted} frames and bands")
+    standard = view.spec.standard_shape(spec.bands)
     for name, array in {"mean": view.mean, "scale": view.scale}.items():
-        if array.shape != (spec.bands,):
-            raise ExportError(f"{name} has shape {array.shape}, not {(spec.bands,)}")
+        if array.shape != standard:
+            raise ExportError(f"{name} has shape {array.shape}, not {standard}")
 
 
 def _static_shape(values: Iterable[onnx.ValueInfoProto], name: str) -> tuple[int, ...]:
@@ -147,7 +122,7 @@ def _static_shape(values: Iterable[onnx.ValueInfoProto], name: str) -> tuple[int
     raise ExportError(f"the flow has no {name.removeprefix(FLOW_PREFIX)!r}")
 
 
-def _decoded(graph: _Graph, samples: int) -> str:
+def _decoded(graph: GraphMaker, samples: int) -> str:
     """Samples from the bytes of 16-bit ones, exactly: (clips, samples, 2) to (clips, samples)."""
     read = graph.add("Cast", AUDIO_INPUTS["int16"], to=TensorProto.FLOAT)
     parts = ("audio/low", "audio/high")
@@ -160,7 +135,7 @@ def _decoded(graph: _Graph, samples: int) -> str:
     return graph.add("Mul", whole, graph.constant(1 / 32768), outputs=(DECODED,))
 
 
-def _frames(graph: _Graph, wave: str, spec: LogMelSpec, samples: int) -> str:
+def _frames(graph: GraphMaker, wave: str, spec: LogMelSpec, samples: int) -> str:
     """Overlapping frames, the ends reflected: (clips, samples) to (clips, F, frame).
 
     The sound is laid in blocks of one hop, and a frame is as many neighbouring blocks as it needs.
@@ -181,7 +156,7 @@ def _frames(graph: _Graph, wave: str, spec: LogMelSpec, samples: int) -> str:
     return frames if spec.frame == ratio * spec.hop else graph.cut(frames, 0, spec.frame, 2)
 
 
-def _logmel(graph: _Graph, frames: str, logmel: LogMel) -> str:
+def _logmel(graph: GraphMaker, frames: str, logmel: LogMel) -> str:
     r"""The natural logarithm of the Mel power: (clips, F, frame) to (clips, F, M).
 
     TensorRT takes neither STFT nor DFT, so the spectrum is a product with a fixed basis. Only its
@@ -213,14 +188,14 @@ def _logmel(graph: _Graph, frames: str, logmel: LogMel) -> str:
     return graph.add("Log", mel)
 
 
-def _without_offset(graph: _Graph, frames: str, window: Array) -> str:
+def _without_offset(graph: GraphMaker, frames: str, window: Array) -> str:
     """Frames (clips, F, frame) less their mean, weighted by the window."""
     weights = window.astype(np.float64) / window.sum(dtype=np.float64)
     mean = graph.add("MatMul", frames, graph.constant(weights[:, None]))  # (clips, F, 1)
     return graph.add("Sub", frames, mean)
 
 
-def _folded(graph: _Graph, x: str, size: int) -> tuple[str, str]:
+def _folded(graph: GraphMaker, x: str, size: int) -> tuple[str, str]:
     """Sum and difference of ``x`` and its mirror image, (clips, F, size) to half that size.
 
     Where ``size`` is odd, the sum holds the middle twice.
@@ -241,21 +216,20 @@ def _basis(frame: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]
     return np.cos(angles) * once, np.sin(angles) * once
 
 
-def _standardised(graph: _Graph, nepers: str, view: View) -> str:
-    """(clips, F, M) to the same in dB, less the view's mean, in units of its scale."""
-    decibels = graph.add("Mul", nepers, graph.constant(10 / np.log(10)))
-    centred = graph.add("Sub", decibels, graph.constant(view.mean))
+def _standardised(graph: GraphMaker, measured: str, view: View) -> str:
+    """What the view measures, in dB, less its mean and in units of its scale."""
+    centred = graph.add("Sub", measured, graph.constant(view.mean))
     return graph.add("Div", centred, graph.constant(view.scale))
 
 
-def _windows(graph: _Graph, x: str, view: View, frames: int) -> None:
+def _windows(graph: GraphMaker, x: str, view: View, frames: int) -> None:
     """The flow's input: (clips, F, M) to (clips * W, T, M)."""
-    index = (view.spec.starts(frames)[:, None] + np.arange(view.spec.frames)).reshape(-1)
+    index = (view.spec.starts(frames)[:, None] + np.arange(view.spec.rows)).reshape(-1)
     gathered = graph.add("Gather", x, graph.constant(index, np.int32), axis=1)  # (clips, W * T, M)
-    graph.reshape(gathered, -1, *view.shape, output=FLOW_PREFIX + INPUT)
+    graph.reshape(gathered, -1, *view.shape, output=FLOW_INPUT)
 
 
-def _outputs(graph: _Graph, windows: int, cells: tuple[int, ...]) -> list[onnx.ValueInfoProto]:
+def _outputs(graph: GraphMaker, windows: int, cells: tuple[int, ...]) -> list[onnx.ValueInfoProto]:
     """What the flow found, by clip: :data:`AUDIO_OUTPUTS`."""
     nll, score, nll_map = AUDIO_OUTPUTS
     graph.reshape(FLOW_PREFIX + OUTPUTS[0], -1, windows, output=nll)

@@ -222,7 +222,7 @@ def _manifest(
         training=Training(
             model=recipe.settings.model.name,
             loss=recipe.loss.kind,
-            epochs=recipe.settings.schedule.epochs,
+            epochs=recipe.settings.epochs,
             seed=recipe.seed,
             target_clips=len(record.learn),
             outlier_clips=record.outliers,

@@ -21,7 +21,8 @@ from edgeflow_runtime.errors import (
 )
 from edgeflow_runtime.logmel import LogMel
 from edgeflow_runtime.manifest import FORMAT_VERSION, Manifest, upgraded
-from edgeflow_runtime.views import AudioGraph, View
+from edgeflow_runtime.views import View
+from edgeflow_runtime.whole_clips import AudioGraph
 
 MANIFEST = "manifest.json"
 FLOW = "flow.onnx"
@@ -59,7 +60,7 @@ class Bundle:
     onnx: bytes
     """The folded flow: ``windows`` (N, T, M) to ``nll`` (N,) and ``nll_map`` (N, t, m)."""
     frontend: dict[str, Array]
-    """``mean`` and ``scale`` (bands,), and ``window`` and ``filterbank`` if it listens to sound."""
+    """``mean``, ``scale`` of the view, and ``window``, ``filterbank`` if it listens to sound."""
     golden: dict[str, npt.NDArray[Any]]
     """A real clip: ``samples`` (if it listens to sound), ``logmel`` (frames, bands), ``nll``; and
     for the graph that starts at the samples ``audio`` (1, ...) and ``audio_nll`` (1, windows)."""
@@ -127,7 +128,8 @@ class Bundle:
 
     def _check_tensors(self) -> None:
         bands = self.manifest.features.bands
-        wanted: dict[str, tuple[int, ...]] = {"mean": (bands,), "scale": (bands,)}
+        standard = self.manifest.view.standard_shape(bands)
+        wanted: dict[str, tuple[int, ...]] = {"mean": standard, "scale": standard}
         spec = self.manifest.features.logmel
         if spec is not None:
             wanted |= {"window": (spec.frame,), "filterbank": (bands, spec.frame // 2 + 1)}

@@ -8,14 +8,15 @@ from typing import Any
 from edgeflow_runtime.audio import Intake
 from edgeflow_runtime.documents import Document
 from edgeflow_runtime.logmel import LogMelSpec
-from edgeflow_runtime.views import AudioGraph, WindowSpec
+from edgeflow_runtime.views import ViewSpec
+from edgeflow_runtime.whole_clips import AudioGraph
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """The newest bundle format that this edgeflow reads, and the one it writes; see :func:`upgraded`
 for what the older ones called by other names."""
 
 RENAMED = {"monitor": "machine", "window": "view", "wider": "overrides"}
-"""Keys of formats 1 and 2, and what they are called since format 3."""
+"""Keys of formats 1 and 2, and what they are called since."""
 
 SCORE_UNIT = "nats per dimension of the standardised log-Mel window"
 
@@ -140,7 +141,7 @@ class Manifest(Document):
     """Which machine."""
     features: Features
     """What it is fed."""
-    view: WindowSpec
+    view: ViewSpec
     """What the model sees of a clip."""
     precision: str
     """Precision of the conditioner networks, written in the graph: ``fp32``, ``fp16`` or

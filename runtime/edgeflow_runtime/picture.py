@@ -34,7 +34,7 @@ def save_map(result: ClipResult, bundle: Bundle, path: Path) -> None:
         raise ValueError("the score was made without its maps: score_files(..., maps=True)")
     figure = require("matplotlib.figure", "plot").Figure(figsize=(10, 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    local = bundle.view.spread(result.nll_map, len(result.logmel))
+    local = bundle.view.lay(result.nll_map, result.logmel)
     seconds = _frame_seconds(bundle)
     extent = (0, len(local) * seconds, 0, local.shape[1])
     dark, light = np.percentile(result.logmel, (1, 99.5))

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from edgeflow_runtime.arrays import Array, Frames, Nll, Rows
+from edgeflow_runtime.arrays import Array, Frames, Nll, Rows, Windows
 from edgeflow_runtime.backends.names import AUDIO, AUTO, FLOW
 from edgeflow_runtime.backends.protocol import Backend
 from edgeflow_runtime.backends.select import open_backend, warn_in_python
@@ -22,7 +22,7 @@ from edgeflow_runtime.clip_reader import Clip, ClipReader, attempt
 from edgeflow_runtime.errors import AudioError, ConfigError, ScoreError
 from edgeflow_runtime.pipe import PcmFormat
 from edgeflow_runtime.verdicts import ClipResult, Judge
-from edgeflow_runtime.views import WholeClips
+from edgeflow_runtime.whole_clips import WholeClips
 
 
 class Scorer:
@@ -269,14 +269,14 @@ class ScoreStream:
 
     def push(self, samples: Array) -> Nll:
         """Take (n,) float32 samples at the monitor's rate; return the (k,) NLLs, k may be 0."""
-        return self._score(self._frames.push(samples))
+        return self._score(self._windows.push(self._frames.push(samples)))
 
     def finish(self) -> Nll:
         """The last (k,) NLLs; the stream is then spent. Raises :class:`AudioError` if too short."""
-        return self._score(self._frames.finish())
+        last = self._windows.push(self._frames.finish())
+        return self._score(np.concatenate([last, self._windows.finish()]))
 
-    def _score(self, logmel: Frames) -> Nll:
-        windows = self._windows.push(logmel)
+    def _score(self, windows: Windows) -> Nll:
         return self._runner.run(windows) if len(windows) else np.empty(0, np.float32)
 
 

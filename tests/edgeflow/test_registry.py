@@ -76,7 +76,7 @@ def test_unknown_names_list_the_known_ones():
 
 
 def test_view_and_model_must_agree(recipe: Recipe):
-    with pytest.raises(ConfigError, match=r"the view gives windows of 8 frames, this maf takes 4"):
+    with pytest.raises(ConfigError, match=r"the view gives windows of 8 rows, this maf takes 4"):
         dataclasses.replace(recipe.settings, view=WindowSpec(8, 4))
     narrow = dataclasses.replace(recipe.logmel, bands=64)
     with pytest.raises(ConfigError, match="log-Mel has 64 bands, this maf takes 128"):

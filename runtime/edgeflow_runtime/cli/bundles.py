@@ -11,7 +11,7 @@ from edgeflow_runtime.cli.options import echo_document, styled
 
 if TYPE_CHECKING:
     from edgeflow_runtime.manifest import Gate, Manifest
-    from edgeflow_runtime.views import AudioGraph
+    from edgeflow_runtime.whole_clips import AudioGraph
 
 
 @click.command()
@@ -43,7 +43,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
         "format": f"{manifest.format_version}, {bundle.stat().st_size / 1e6:.1f} MB",
         "SHA-256": whole.sha256,
         "listens to": listens,
-        "window": f"{manifest.view.frames} frames, one every {manifest.view.hop}",
+        "sees": str(manifest.view),
         "flow": f"{past.model}, {_precision(manifest)}, {len(whole.onnx) / 1e6:.1f} MB of ONNX",
         "gate": _gate(manifest.gate),
         "from sound": _audio(manifest.audio),

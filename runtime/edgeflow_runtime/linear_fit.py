@@ -1,0 +1,177 @@
+"""The linear flow in closed form: a machine's own mean, and a covariance that sisters lend.
+
+What travels between machines of a type is how their sound varies, not where it lies. So the
+covariance is a blend of the machine's own and of its sisters', each about its own mean, and how
+much is borrowed is what makes normal clips that were left out most likely. No anomaly takes part.
+
+It is numpy alone, as a board enrols a machine with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeflow_runtime.errors import DataError
+
+Rows = npt.NDArray[np.float64]
+"""(n, D) what a view makes of clips, standardised, one row a clip."""
+
+BLENDS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97)
+"""Shares of the covariance that are tried to be the sisters'."""
+
+FOLDS = 5
+"""Parts of the clips that are left out in turn to choose among them."""
+
+
+@dataclass(frozen=True, eq=False)
+class LinearFit:
+    r"""A Gaussian as a flow: one additive autoregressive layer, then a scale.
+
+    With the covariance :math:`\Sigma = L M^2 L^T`, L unit lower triangular and M diagonal,
+
+    .. math:: z = M^{-1} L^{-1} (x - \mu), \qquad
+              \log|\det \partial z / \partial x| = -\sum \log m_i
+
+    so the conditioner is linear and the log-determinant a constant.
+    """
+
+    mean: npt.NDArray[np.float64]
+    """(D,) of the machine's own clips."""
+    inverse: npt.NDArray[np.float64]
+    """(D, D), the inverse of L: unit lower triangular."""
+    scale: npt.NDArray[np.float64]
+    """(D,) the diagonal of M."""
+    blend: float
+    """The share of the covariance that is the sisters'."""
+    shrinkage: float
+    """The share of it that was drawn towards independence."""
+    clips: int
+    """Clips of the machine's own."""
+
+    @property
+    def least_nll(self) -> float:
+        """The NLL of the likeliest sound, in nats per dimension."""
+        return 0.5 * math.log(2 * math.pi) + float(np.log(self.scale).mean())
+
+    def distances(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """(n,) squared Mahalanobis distances of (n, D)."""
+        noise = (rows - self.mean) @ self.inverse.T / self.scale
+        squares: npt.NDArray[np.float64] = np.square(noise).sum(axis=1)
+        return squares
+
+    def nll(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """(n,) NLL of (n, D), in nats per dimension."""
+        return self.of_distances(self.distances(rows))
+
+    def of_distances(self, distances: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The NLL that squared distances mean."""
+        return 0.5 * distances / len(self.mean) + self.least_nll
+
+    def unlearned_nll(self, learned: Rows) -> npt.NDArray[np.float64]:
+        r"""The NLL (n,) of each clip that was learned, as if it alone had not been.
+
+        .. math:: q_{-k} = \Big(\frac{n}{n-1}\Big)^2 \frac{q}{1 - c q}, \quad
+                  c = (1 - w)(1 - a) \frac{n}{(n - 1)^2}
+
+        for blend a and shrinkage w, which are taken as they are; empty for a single clip.
+        """
+        if self.clips < 2:
+            return np.empty(0)
+        n, q = self.clips, self.distances(learned)
+        own = (1 - self.shrinkage) * (1 - self.blend) * n / (n - 1) ** 2
+        return self.of_distances((n / (n - 1)) ** 2 * q / np.maximum(1 - own * q, 1e-9))
+
+
+class Sisters:
+    """What other machines of a type lend: how their clips vary about their own means.
+
+    Args:
+        machines: (n, D) rows of each; those of fewer than two clips tell nothing.
+    """
+
+    def __init__(self, machines: Sequence[Rows]) -> None:
+        centred = [rows - rows.mean(axis=0) for rows in machines if len(rows) > 1]
+        self.rows = np.concatenate(centred) if centred else None
+        self.covariance = np.mean([_covariance(rows) for rows in centred], axis=0)
+
+    def __bool__(self) -> bool:
+        return self.rows is not None
+
+
+def fit_linear(
+    target: Rows, sisters: Sisters, floor: npt.NDArray[np.float64], blend: float | None = None
+) -> LinearFit:
+    """Fit a machine's clips.
+
+    Args:
+        target: (n, D) rows of its clips, n at least 1, and 2 without sisters.
+        sisters: of its type.
+        floor: (D,) the spread that a dimension has at least, as of independent noise.
+        blend: the sisters' share; chosen by likelihood if not given.
+
+    Raises:
+        DataError: there are too few clips to fit anything.
+
+    Source: shrinkage as O. Ledoit, M. Wolf, "A well-conditioned estimator for large-dimensional
+    covariance matrices", Journal of Multivariate Analysis 88, 2004, over all rows together.
+    """
+    if len(target) < (1 if sisters else 2):
+        raise DataError(
+            f"{len(target)} clip(s) of a machine without sisters are too few: at least 2 are needed"
+        )
+    if blend is None:
+        blend = choose_blend(target, sisters, floor)
+    mean = target.mean(axis=0)
+    rows = target - mean
+    covariance = _covariance(rows)
+    if sisters and sisters.rows is not None:
+        covariance = (1 - blend) * covariance + blend * sisters.covariance
+        rows = np.concatenate([rows, sisters.rows])
+    spread = np.sqrt(np.diag(covariance) + floor**2)
+    correlation = covariance / np.outer(spread, spread)
+    np.fill_diagonal(correlation, 1.0)
+    shrinkage = _shrinkage(rows / spread)
+    correlation = (1 - shrinkage) * correlation + shrinkage * np.eye(len(spread))
+    root = np.linalg.cholesky(correlation) * spread[:, None]
+    scale = np.diag(root).copy()
+    inverse = np.linalg.solve(root / scale, np.eye(len(scale)))
+    return LinearFit(mean, np.tril(inverse), scale, blend, shrinkage, len(target))
+
+
+def choose_blend(target: Rows, sisters: Sisters, floor: npt.NDArray[np.float64]) -> float:
+    """The sisters' share that makes clips of the machine likeliest which the fit left out."""
+    if not sisters:
+        return 0.0
+    folds = min(FOLDS, len(target))
+    if folds < 2:
+        return BLENDS[-1]
+    parts = np.arange(len(target)) % folds
+
+    def left_out(blend: float) -> float:
+        fits = (fit_linear(target[parts != k], sisters, floor, blend) for k in range(folds))
+        nll = [fit.nll(target[parts == k]) for k, fit in enumerate(fits)]
+        return float(np.concatenate(nll).mean())
+
+    return min(BLENDS, key=left_out)
+
+
+def _covariance(centred: Rows) -> npt.NDArray[np.float64]:
+    """(D, D) of rows about their mean."""
+    covariance: npt.NDArray[np.float64] = centred.T @ centred / len(centred)
+    return covariance
+
+
+def _shrinkage(rows: Rows) -> float:
+    """Ledoit and Wolf's weight of centred rows (n, D)."""
+    count, dims = rows.shape
+    covariance = _covariance(rows)
+    usual = np.trace(covariance) / dims
+    squares = float(np.square(covariance).sum())
+    beyond = (squares - dims * usual**2) / dims
+    sampling = (float(np.square(np.square(rows).sum(axis=1)).sum()) / count - squares) / count
+    return float(np.clip(sampling / dims / beyond, 0.0, 1.0)) if beyond > 0 else 1.0
