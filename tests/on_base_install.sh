@@ -13,8 +13,8 @@ trap 'rm -rf "$work"' EXIT
 python_of() {
     local each
     for each in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python; do
-        if "$each" -c "import sys, ensurepip; sys.exit(sys.version_info[:2] != (${1/./, }))" 2>&-
-        then
+        if "$each" -c "import sys, ensurepip; sys.exit(sys.version_info[:2] != (${1/./, }))" \
+            2>/dev/null; then
             echo "$each"
             return
         fi
