@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 DEMO := demo
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test lint docs bench bench-gpu clean
+.PHONY: demo test test-base lint docs bench bench-gpu clean
 
 # torch goes first and alone: the constraints file names the build, and nothing may fetch another.
 $(VENV)/installed: setup.py constraints.txt
@@ -36,6 +36,10 @@ demo: $(VENV)/installed
 ## The whole suite: style, types, arrows, doctests, tests.
 test: lint
 	OMP_NUM_THREADS=1 $(PYTEST) -n 2
+
+## The runtime's tests on the base install alone: oldest and newest Python, fresh environments.
+test-base:
+	PYTHON=$(PYTHON) tests/on_base_install.sh
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -1,22 +1,26 @@
-"""What several tests stand on: a tiny data set, a trained run, its bundle, real recordings."""
+"""What several tests stand on: a tiny data set, a trained run, its bundle, real recordings.
+
+The base install, on which the runtime's tests run, has no torch: what needs it is imported where it
+is needed.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from edgeflow.losses import LossSpec
-from edgeflow.models.glow import GlowSpec
-from edgeflow.models.maf import MAFSpec
 from edgeflow.models.spec import ModelSettings, Schedule
 from edgeflow.synth import SynthSpec, synthesise
-from edgeflow.training.recipe import Recipe
 from edgeflow_runtime.logmel import LogMelSpec
 from edgeflow_runtime.manifest import MachineId
 from edgeflow_runtime.views import WindowSpec
+
+if TYPE_CHECKING:
+    from edgeflow.training.recipe import Recipe
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -50,6 +54,8 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def maf_settings() -> ModelSettings:
     """A MAF that trains in a second."""
+    from edgeflow.models.maf import MAFSpec
+
     return ModelSettings(
         model=MAFSpec(hidden=32, blocks=2),
         view=WindowSpec(frames=4, hop=4),
@@ -61,6 +67,8 @@ def maf_settings() -> ModelSettings:
 @pytest.fixture(scope="session")
 def glow_settings(maf_settings: ModelSettings) -> ModelSettings:
     """A Glow that trains in a few seconds."""
+    from edgeflow.models.glow import GlowSpec
+
     return dataclasses.replace(
         maf_settings,
         model=GlowSpec(frames=16, steps=2, hidden=8),
@@ -71,6 +79,9 @@ def glow_settings(maf_settings: ModelSettings) -> ModelSettings:
 @pytest.fixture(scope="session")
 def recipe(sounds: Path, maf_settings: ModelSettings) -> Recipe:
     """The training of the first fan with the tiny MAF and plain NLL."""
+    from edgeflow.losses import LossSpec
+    from edgeflow.training.recipe import Recipe
+
     return Recipe(
         data=str(sounds),
         machine=MachineId("fan", "00"),

@@ -92,7 +92,8 @@ def test_the_source_distribution_holds_all_and_makes_the_same_wheel(
         archive.extractall(tmp_path, filter="data")
     for part in (
         "CHANGELOG.md", "LICENSE", "constraints.txt", "docs/cli.md", "examples/quickstart.py",
-        "tests/conftest.py", "Makefile", "CONTRIBUTING.md",
+        "tests/conftest.py", "Makefile", "CONTRIBUTING.md", "tests/on_base_install.sh",
+        *(f"tests/bundles/{path.name}" for path in (ROOT / "tests" / "bundles").iterdir()),
     ):  # fmt: skip
         assert part in names
     again = built("wheel", tmp_path / sdist.name.removesuffix(".tar.gz"), tmp_path)
@@ -120,19 +121,30 @@ def test_every_module_opens_with_one_sentence(name: str):
     assert first.endswith((".", "::"))
 
 
+EXTRAS = ["torch", "onnx", "onnxscript", "sklearn", "matplotlib", "librosa"]
 BASE = [name for name in MODULES if name.startswith("edgeflow_runtime")]
 
 
 def test_the_runtime_imports_without_any_extra():
-    blocked = ["torch", "onnx", "onnxscript", "sklearn", "matplotlib", "librosa"]
     code = (
         "import sys\n"
-        f"for name in {blocked!r}: sys.modules[name] = None\n"
+        f"for name in {EXTRAS!r}: sys.modules[name] = None\n"
         f"for name in {BASE!r}: __import__(name)\n"
         "import edgeflow.cli, edgeflow.cli.data, edgeflow.cli.train, edgeflow.cli.evaluate\n"
         "import edgeflow_export.cli, edgeflow.dataset, edgeflow.survey, edgeflow.synth\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_runtimes_tests_do_without_any_extra():
+    """Their conftests, too; ``make test-base`` runs them where there really is none."""
+    code = (
+        "import sys, pytest\n"
+        f"for name in {EXTRAS!r}: sys.modules[name] = None\n"
+        "sys.exit(pytest.main(['tests/runtime', '--collect-only', '-q', '-p', 'no:cacheprovider']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_every_dependency_is_pinned():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from edgeflow.baseline import MahalanobisBaseline
+from edgeflow.cli import cli
 from edgeflow.dataset import Dataset
 from edgeflow.evaluation import auc_and_pauc, evaluate_machine
 from edgeflow.features import FeatureStore
@@ -66,3 +69,12 @@ def test_flow_and_baseline_are_judged_on_the_same_clips(sounds: Path):
     result = evaluate_machine(machine, oracle, STORE)
     assert (result.auc, result.pauc, result.normal, result.anomalous) == (1.0, 1.0, 5, 5)
     assert 0 <= result.baseline_auc <= 1
+
+
+def test_the_commands_document_names_its_schema(bundle_path: Path, sounds: Path):
+    result = CliRunner().invoke(cli, ["evaluate", str(bundle_path), str(sounds), "--json"])
+    document = json.loads(result.stdout)
+    assert list(document) == ["schema", "machines", "mean"]
+    assert document["schema"] == "edgeflow.evaluation.v1"
+    chapters = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    assert f"`{document['schema']}`" in chapters

@@ -6,9 +6,12 @@ capabilities 8.0, 8.6 and 8.9; an Orin has 8.7 and a Thor 11.0, which it does no
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
+from onnx import helper
 
 from edgeflow.models import build
 from edgeflow.models.glow import GlowSpec
@@ -21,6 +24,7 @@ from edgeflow_runtime.backends.tensorrt.build import AHEAD_OF_TIME
 from edgeflow_runtime.backends.tensorrt.engine_from_onnx import compile_engine
 from edgeflow_runtime.backends.tensorrt.engine_record import BuildOrder
 from edgeflow_runtime.backends.tensorrt.tensorrt_module import is_installed
+from edgeflow_runtime.errors import EngineError
 from edgeflow_runtime.logmel import LogMel, LogMelSpec
 from edgeflow_runtime.views import View, WindowSpec
 
@@ -129,11 +133,20 @@ def test_the_papers_sizes_compile(compiled, spec, precision, form):
 
 
 def test_a_graph_of_another_precision_than_it_says_is_refused(compiled, models):
-    from edgeflow_runtime.errors import EngineError
-
     order = order_of(models["maf"], "windows", "fp16", ("8.6",))
     with pytest.raises(EngineError, match="says fp16, but TensorRT reads no HALF layer"):
         compiled(order)
+
+
+def test_an_operator_outside_the_list_is_named(compiled, models, tmp_path):
+    model = deepcopy(models["maf"])
+    (nll,) = [node for node in model.graph.node if "nll" in node.output]
+    nll.output[0] = "before"
+    model.graph.node.append(helper.make_node("Erf", ["before"], ["after"], name="fine"))
+    model.graph.node.append(helper.make_node("Det", ["after"], ["nll"], name="slogdet"))
+    with pytest.raises(EngineError, match=r"operator Det \(node 'slogdet'\)"):
+        compiled(order_of(model, "windows", "fp32", ("8.6",)))
+    assert not (tmp_path / "engine").exists()
 
 
 def test_half_the_bytes_are_in_the_file(models):

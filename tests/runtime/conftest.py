@@ -1,4 +1,8 @@
-"""Roots of boards, built from the trees in ``board/trees``."""
+"""What the runtime's tests stand on: committed bundles, and roots of boards.
+
+These tests run on the base install, too, which can train and export nothing: neither torch nor onnx
+is imported here.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,34 @@ from pathlib import Path
 import pytest
 
 BOARDS = Path(__file__).parent / "board" / "trees"
+BUNDLES = Path(__file__).parents[1] / "bundles"
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the committed bundles, made by ``tests/bundles/make.py``: clips have a second."""
+    folder = tmp_path_factory.mktemp("bundles")
+    for path in BUNDLES.glob("*.edgeflow"):
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle_path(bundles: Path) -> Path:
+    """A MAF; its windows are 4 frames of 32 bands."""
+    return bundles / "maf.edgeflow"
+
+
+@pytest.fixture(scope="session")
+def audio_bundle_path(bundles: Path) -> Path:
+    """The same with the graph that starts at the samples."""
+    return bundles / "maf_audio.edgeflow"
+
+
+@pytest.fixture(scope="session")
+def glow_path(bundles: Path) -> Path:
+    """A Glow."""
+    return bundles / "glow.edgeflow"
 
 
 @pytest.fixture

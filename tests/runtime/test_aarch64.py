@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -24,8 +23,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
-from edgeflow.models.spec import ModelSettings
-from edgeflow.training.recipe import Recipe
 from edgeflow_runtime import Scorer
 from edgeflow_runtime.bundle import Bundle
 
@@ -212,23 +209,6 @@ def guest(wheels: Path, tmp_path: Path) -> Iterator[Guest]:
 
 
 @pytest.fixture
-def bundles(
-    bundle_path: Path, recipe: Recipe, glow_settings: ModelSettings, tmp_path: Path
-) -> list[Path]:
-    """A MAF and a Glow."""
-    import torch
-
-    from edgeflow.training.run import TrainedRun
-    from edgeflow.training.train import train_run
-    from edgeflow_export.bundle_from_run import bundle_from_run
-
-    run, glow = tmp_path / "glow", tmp_path / "glow.edgeflow"
-    train_run(dataclasses.replace(recipe, settings=glow_settings), run, torch.device("cpu"))
-    bundle_from_run(TrainedRun.load(run), glow)
-    return [bundle_path, glow]
-
-
-@pytest.fixture
 def clips(
     bundle_path: Path, sounds: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> list[Path]:
@@ -250,8 +230,9 @@ def clips(
 @pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root: run the tests with sudo")
 @pytest.mark.skipif(bool(MISSING), reason=f"run 'apt-get install {' '.join(MISSING)}' first")
 def test_the_board_scores_like_the_workstation(
-    guest: Guest, bundles: list[Path], clips: list[Path]
+    guest: Guest, bundle_path: Path, glow_path: Path, clips: list[Path]
 ):
+    bundles = (bundle_path, glow_path)
     for path in (*bundles, *clips):
         shutil.copy(path, guest.root)
     for processor in PROCESSORS:

@@ -110,10 +110,10 @@ def test_a_pipe_and_a_silence_in_it(bundle_path: Path, clips: list[Path], style:
 
 
 def test_clips_too_short_for_the_model_keep_their_place(bundle_path: Path, clips: list[Path]):
-    sound = soundfile.read(clips[0], dtype="int16")[0][:1600].astype("<i2").tobytes()
+    sound = soundfile.read(clips[0], dtype="int16")[0][:640].astype("<i2").tobytes()
     with Scorer.load(bundle_path) as scorer:
-        results = list(scorer.score_pipe(io.BytesIO(sound), PcmFormat(16000), 0.05))
-    assert [result.offset_seconds for result in results] == [0, 0.05]
+        results = list(scorer.score_pipe(io.BytesIO(sound), PcmFormat(16000), 0.02))
+    assert [result.offset_seconds for result in results] == [0, 0.02]
     for result in results:
         check(result.to_dict())
         assert "too short" in (result.error or "")
@@ -189,13 +189,12 @@ def test_the_schema_refuses(bundle_path: Path, clips: list[Path], broken: dict[s
             check({k: v for k, v in record.items() if k != key})
 
 
-def test_every_document_names_its_schema(bundle_path: Path, sounds: Path):
+def test_every_document_of_the_base_install_names_its_schema(bundle_path: Path, sounds: Path):
     documents = {
         ("inspect", bundle_path): f"edgeflow.manifest.v{FORMAT_VERSION}",
         ("verify", bundle_path): "edgeflow.verification.v1",
         ("doctor", bundle_path): "edgeflow.diagnosis.v1",
         ("data", "info", sounds): "edgeflow.survey.v1",
-        ("evaluate", bundle_path, sounds): "edgeflow.evaluation.v1",
     }
     chapters = (ROOT / "docs" / "cli.md").read_text()
     for command, name in documents.items():

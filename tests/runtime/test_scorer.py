@@ -17,8 +17,6 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from edgeflow.cli import cli
-from edgeflow.training.run import TrainedRun
-from edgeflow_export.bundle_from_run import ExportOptions, bundle_from_run
 from edgeflow_runtime import Scorer
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.bundle import Bundle
@@ -111,14 +109,6 @@ def test_the_command_closes_what_it_opened(
         assert closed == [1]
 
 
-@pytest.fixture(scope="module")
-def with_audio(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with the graph that starts at the samples; its clips have 2 seconds."""
-    path = tmp_path_factory.mktemp("audio") / "fan.edgeflow"
-    bundle_from_run(TrainedRun.load(run_folder), path, ExportOptions(audio_in="float32"))
-    return path
-
-
 def noise(samples: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(samples).astype(np.float32) * np.float32(0.1)
 
@@ -128,31 +118,31 @@ def pipe(bundle: Path, content: bytes, *options: str) -> Result:
     return CliRunner().invoke(cli, arguments, input=content)
 
 
-@pytest.mark.parametrize("options", [(), ("--every", "2")])
+@pytest.mark.parametrize("options", [(), ("--every", "1")])
 def test_a_pipe_is_cut_as_the_graph_that_starts_at_the_samples_wants(
-    with_audio: Path, options: tuple[str, ...]
+    audio_bundle_path: Path, options: tuple[str, ...]
 ):
-    found = pipe(with_audio, noise(3 * 32000 - 100).tobytes(), *options)
+    found = pipe(audio_bundle_path, noise(3 * 16000 - 100).tobytes(), *options)
     assert (found.exit_code in (0, 1), found.stderr) == (True, "")
     names = [json.loads(line)["clip"] for line in found.stdout.splitlines()]
-    assert names == ["-@0.0s", "-@2.0s"]  # the scrap at the end is none of its clips
+    assert names == ["-@0.0s", "-@1.0s"]  # the scrap at the end is none of its clips
 
 
-def test_another_length_than_the_graphs_is_refused_at_once(with_audio: Path):
-    found = pipe(with_audio, noise(3 * 32000).tobytes(), "--every", "3")
+def test_another_length_than_the_graphs_is_refused_at_once(audio_bundle_path: Path):
+    found = pipe(audio_bundle_path, noise(3 * 16000).tobytes(), "--every", "3")
     assert (found.exit_code, found.stdout) == (2, "")
     (line,) = found.stderr.splitlines()
-    assert "--every 3: the graph that starts at the samples takes clips of 2 s" in line
+    assert "--every 3: the graph that starts at the samples takes clips of 1 s" in line
 
 
-@pytest.mark.parametrize("more", [1, 511])
-def test_less_than_a_hop_too_much_is_left_out(with_audio: Path, more: int):
-    samples = noise(32000 + more)
-    with Scorer.load(with_audio, audio_in=True) as scorer:
-        expected = scorer.score(samples[:32000], 16000)
+@pytest.mark.parametrize("more", [1, 127])
+def test_less_than_a_hop_too_much_is_left_out(audio_bundle_path: Path, more: int):
+    samples = noise(16000 + more)
+    with Scorer.load(audio_bundle_path, audio_in=True) as scorer:
+        expected = scorer.score(samples[:16000], 16000)
         assert scorer.score(samples, 16000).score == expected.score
-        for length in (31999, 32512):
-            with pytest.raises(AudioError, match="takes clips of 32000"):
+        for length in (15999, 16128):
+            with pytest.raises(AudioError, match="takes clips of 16000"):
                 scorer.score(noise(length), 16000)
 
 
@@ -225,7 +215,7 @@ def test_maps_add_up_to_the_score(scorer: Scorer, clips: list[Path]):
     (plain,) = scorer.score_files(clips[:1])
     (result,) = scorer.score_files(clips[:1], maps=True)
     assert result.nll_map is not None
-    assert result.nll_map.shape == (result.windows, 4, 128)
+    assert result.nll_map.shape == (result.windows, 4, 32)
     assert result.nll_map.sum(axis=(1, 2)).mean() == pytest.approx(plain.score, abs=1e-5)
     assert result.score == pytest.approx(plain.score, abs=1e-5)
 
@@ -233,7 +223,7 @@ def test_maps_add_up_to_the_score(scorer: Scorer, clips: list[Path]):
 def test_a_score_that_is_not_finite_is_a_fault_never_normal(bundle_path: Path, clips: list[Path]):
     bundle = Bundle.load(bundle_path)
     broken = dataclasses.replace(
-        bundle, frontend=bundle.frontend | {"scale": np.full(128, np.nan, np.float32)}
+        bundle, frontend=bundle.frontend | {"scale": np.full(32, np.nan, np.float32)}
     )
     scorer = Scorer(broken, OnnxRuntimeBackend(bundle.onnx))
     (result,) = scorer.score_files(clips[:1])
@@ -248,8 +238,8 @@ def test_a_score_that_is_not_finite_is_a_fault_never_normal(bundle_path: Path, c
     ("samples", "rate", "message"),
     [
         (np.zeros(32000, np.float32), 16000, "silent"),
-        (np.random.default_rng(0).standard_normal(700) * 0.1, 16000, "too short: it has 2 frames"),
-        (np.random.default_rng(0).standard_normal(300) * 0.1, 16000, "too short: 300 of 513"),
+        (np.random.default_rng(0).standard_normal(300) * 0.1, 16000, "too short: it has 3 frames"),
+        (np.random.default_rng(0).standard_normal(100) * 0.1, 16000, "too short: 100 of 129"),
         (np.full(32000, np.nan, np.float32), 16000, "NaN"),
         (np.random.default_rng(0).standard_normal((9000, 2)) * 0.1, 16000, "choose one"),
         (np.random.default_rng(0).standard_normal(9000) * 0.1, 8000, "8000 Hz"),
@@ -272,7 +262,7 @@ def test_a_graph_that_is_none_is_one_error():
 
 def test_windows_of_another_shape_are_one_error(scorer: Scorer):
     with pytest.raises(BackendError, match="cannot run the flow"):
-        scorer.backend.nll(np.zeros((1, 5, 128), np.float32))
+        scorer.backend.nll(np.zeros((1, 5, 32), np.float32))
 
 
 def test_scoring_loads_neither_torch_nor_onnx(bundle_path: Path, clips: list[Path]):

@@ -102,20 +102,6 @@ def summing():
     return sum_graph
 
 
-@pytest.fixture
-def bundle_with_graph():
-    """Writes a bundle again with another graph in it, its hashes right."""
-    from edgeflow_export.bundle_writer import write_bundle
-    from edgeflow_runtime.bundle import Bundle
-
-    def write(path, onnx):
-        whole = Bundle.load(path)
-        write_bundle(path, whole.manifest, onnx, whole.frontend, whole.golden)
-        return path
-
-    return write
-
-
 STUB = r"""
 #include <string.h>
 int cuInit(unsigned flags) { return %(init)d; }

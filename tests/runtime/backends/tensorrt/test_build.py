@@ -92,22 +92,6 @@ def test_a_missing_library_is_one_line_with_its_mend(bundle):
     assert not EngineStore(bundle).folder.exists()
 
 
-@needs_rtx
-@without_gpu
-def test_an_operator_outside_the_list_is_named(bundle, bundle_with_graph):
-    from onnx import helper, load_from_string
-
-    model = load_from_string(Bundle.load(bundle).onnx)
-    (nll,) = [n for n in model.graph.node if "nll" in n.output]
-    nll.output[0] = "before"
-    model.graph.node.append(helper.make_node("Erf", ["before"], ["after"], name="fine"))
-    model.graph.node.append(helper.make_node("Det", ["after"], ["nll"], name="slogdet"))
-    path = bundle_with_graph(bundle, model.SerializeToString())
-    with pytest.raises(EngineError, match=r"operator Det \(node 'slogdet'\)"):
-        build_engine(rtx(path), quiet)
-    assert not list(EngineStore(path).folder.glob("*.engine"))
-
-
 def child(tmp_path, text):
     """A building process of the test's own; it gets the request as ``r``."""
     script = tmp_path / "child.py"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -142,24 +143,23 @@ def test_a_damaged_record_is_one_line(store, text, said):
         store.load(KEY)
 
 
-def _hold(path, held, done):
-    with EngineStore(path).building():
-        held.set()
-        done.wait(20)
+HOLD = """
+import sys
+from edgeflow_runtime.backends.tensorrt.engine_store import EngineStore
+with EngineStore(sys.argv[1]).building():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_two_processes_do_not_build_at_once(store):
-    spawn = multiprocessing.get_context("spawn")
-    held, done = spawn.Event(), spawn.Event()
-    other = spawn.Process(target=_hold, args=(store.bundle, held, done))
-    other.start()
-    try:
-        assert held.wait(20)
+    command = [sys.executable, "-c", HOLD, store.bundle]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as other:
+        assert other.stdout.readline() == "held\n"
         with pytest.raises(EngineError, match=f"process {other.pid} is building"), store.building():
             pass
-    finally:
-        done.set()
-        other.join()
+        other.communicate()
     with store.building():
         pass
 
