@@ -79,7 +79,7 @@ OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
 )  # fmt: skip
 @click.option("--channel", type=click.IntRange(min=0), help="Channel to listen to; 0 is the first.")
 @click.option(
-    "--holdout", type=FiniteFloat(0, 1, min_open=True, max_open=True), 
+    "--holdout", type=FiniteFloat(0, 1, min_open=True, max_open=True),
     help="Share of the training clips kept to set the threshold with; a tenth if not given, and "
     "none for the linear flow.",
 )  # fmt: skip

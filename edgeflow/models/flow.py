@@ -50,6 +50,14 @@ class Flow(Model):
         cells = energy.shape[1] * energy.shape[2]
         return energy / self.dims + (constant / cells)[:, None, None]
 
+    @torch.no_grad()
+    def least_score(self) -> float:
+        """The NLL of noise 0, which is the least where ``log_det`` does not depend on the data."""
+        like = next(self.parameters())
+        zero = torch.zeros(1, self.frames, self.bands, dtype=like.dtype, device=like.device)
+        log_det = self.forward(zero)[1]
+        return 0.5 * LOG_2PI - float(log_det) / self.dims
+
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density of windows (N, T, M) as (N,), in nats: not per dimension."""
         return -self.dims * self.score(x)

@@ -44,6 +44,10 @@ class Model(nn.Module, ABC):
         """
         return self.score(x)[:, None, None]
 
+    def least_score(self) -> float | None:
+        """The score of what the model takes for likeliest; ``None`` if there is no least."""
+        return None
+
     def initialize(self, x: Tensor) -> None:  # most models have nothing to start
         """Start what depends on data from a batch ``x`` (N, T, M). Called once, before training."""
 

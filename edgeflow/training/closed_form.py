@@ -16,7 +16,7 @@ from edgeflow.training.loop import LOG
 from edgeflow.training.recipe import Recipe
 from edgeflow.training.run import UNLEARNED
 from edgeflow_runtime.errors import ConfigError
-from edgeflow_runtime.linear_fit import Rows, Sisters, fit_linear
+from edgeflow_runtime.linear_fit import Rows, Sisters, fit_linear, unlearned_nll
 from edgeflow_runtime.storage import write_bytes, write_text
 
 
@@ -35,8 +35,9 @@ def fit_into(folder: Path, recipe: Recipe, corpus: Corpus) -> None:
         )
     rows = {key: _rows(corpus, corpus.learn_starts(key)) for key in corpus.splits}
     target = rows.pop(name)
-    fit = fit_linear(target, Sisters(list(rows.values())), _floor(corpus))
-    model, unlearned = LinearFlow(spec), fit.unlearned_nll(target)
+    sisters, floor = Sisters(list(rows.values())), _floor(corpus)
+    fit = fit_linear(target, sisters, floor)
+    model, unlearned = LinearFlow(spec), unlearned_nll(fit, target, sisters, floor)
     model.take(fit)
     row = {
         "epoch": 1,
@@ -58,6 +59,6 @@ def _rows(corpus: Corpus, starts: Tensor) -> Rows:
 
 
 def _floor(corpus: Corpus) -> Rows:
-    """(D,) the least spread of a dimension, in units of the view's scale; 1 where nothing varies."""
+    """(D,) the least spread in units of the view's scale; 1 where nothing varies."""
     floor: Rows = np.where(corpus.dead, 1.0, LEAST_SCALE_DB / corpus.view.scale).ravel()
     return floor

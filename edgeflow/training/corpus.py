@@ -44,15 +44,14 @@ class Split:
 
 
 def split_clips(machine: Machine, share: float, seed: int) -> Split:
-    """Hold out ``share`` of the training clips, at least two of five, one of three, none of fewer.
+    """Hold out ``share`` of the training clips, at least two of three, none of fewer.
 
     The choice depends on the seed and the machine alone, so every training of a type agrees.
     """
     clips = machine.train
     if len(clips) < 3 or not share:
         return Split(machine, clips, [])
-    count = max(2 if len(clips) >= 5 else 1, round(share * len(clips)))
-    count = min(count, len(clips) - 1)
+    count = min(max(2, round(share * len(clips))), len(clips) - 1)
     digest = hashlib.sha256(f"{machine.id.name} {seed}".encode()).digest()
     order = np.random.default_rng(list(digest)).permutation(len(clips))
     chosen = set(order[:count].tolist())
@@ -63,8 +62,9 @@ def split_clips(machine: Machine, share: float, seed: int) -> Split:
 class Corpus:
     """Features of all machines of a type, standardised, in one tensor.
 
-    Its rows are what the view measures: frames (F, M), or the statistics of clips. A band that never varies (an empty upper band of resampled sound, say) has no density. It is
-    filled with unit noise, once, so that the model learns to leave it alone; when scoring it is 0.
+    Its rows are what the view measures: frames (F, M), or the statistics of clips. A band that
+    never varies (an empty upper band of resampled sound, say) has no density. It is filled with
+    unit noise, once, so that the model learns to leave it alone; when scoring it is 0.
 
     Args:
         splits: one per machine of the type.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, compose, helper, numpy_helper
+from onnx import TensorProto, compose, helper
 
 from edgeflow_export.graph_maker import GraphMaker, pooled
 from edgeflow_export.onnx_from_model import INPUT, OUTPUTS, check_operators

@@ -18,10 +18,10 @@ from edgeflow_export.onnx_from_model import keep_metadata, model_from_trained
 from edgeflow_export.parity import Parity, check_parity
 from edgeflow_export.precision import TypedGraph, check_tolerance, give_precision, nll_tolerance
 from edgeflow_export.run_clips import RunClips, evenly
-from edgeflow_export.threshold import threshold_from_scores
 from edgeflow_runtime.arrays import Scores, Windows
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.protocol import nll_of
+from edgeflow_runtime.calibration import advice, threshold_from_scores
 from edgeflow_runtime.errors import ExportError
 from edgeflow_runtime.manifest import (
     FORMAT_VERSION,
@@ -80,6 +80,8 @@ class Exported:
             f"of the trained model on {parity.windows} windows, threshold "
             f"{self.threshold.value:.4f}"
         )
+        if advised := advice(self.threshold):
+            yield advised
         if gate:
             auc = "" if gate.auc_change is None else f"AUC changes by {gate.auc_change:.4f}, "
             yield (
@@ -160,12 +162,11 @@ def bundle_from_run(
     compared = dict(list((heldout | learned).items())[:PARITY_CLIPS])
     parity = check_parity(run.model, exact, compared)
     say("setting the threshold")
-    seconds = clips.seconds(run.record.heldout)
+    seconds = clips.seconds([*run.record.heldout, *run.record.learn])
+    unlearned = run.unlearned()
+    scores = _scores(exact, heldout.values()) if unlearned is None else unlearned
     threshold = threshold_from_scores(
-        _scores(exact, heldout.values()),
-        _scores(exact, learned.values()),
-        options.false_alarm_probability,
-        seconds,
+        scores, options.false_alarm_probability, seconds, run.model.least_score()
     )
     graph = _typed(clips, model, exact, heldout, learned, threshold.value, options, say)
     audio = None
@@ -194,7 +195,8 @@ def _typed(
     say: Callable[[str], None],
 ) -> TypedGraph:
     """The graph in the precision asked for, compared on clips that the flow did not learn from."""
-    tests = [ClipWindows(part, anomalous=False, heldout=True) for part in heldout.values()]
+    normal = heldout or learned  # a closed form holds nothing out
+    tests = [ClipWindows(part, anomalous=False, heldout=True) for part in normal.values()]
     if options.precision != "fp32":
         for names, anomalous in zip(clips.tests(GATE_CLIPS), (False, True), strict=True):
             tests += [ClipWindows(part, anomalous) for part in clips.windows(names).values()]

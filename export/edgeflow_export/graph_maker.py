@@ -25,9 +25,7 @@ class GraphMaker:
         self.constants.append(numpy_helper.from_array(array, name))
         return name
 
-    def add(
-        self, operator: str, *inputs: str, outputs: tuple[str, ...] = (), **given: int
-    ) -> str:
+    def add(self, operator: str, *inputs: str, outputs: tuple[str, ...] = (), **given: int) -> str:
         """Append a node; the name of its first output."""
         name = f"audio/{operator}_{len(self.nodes)}"
         node = helper.make_node(operator, list(inputs), list(outputs or (name,)), name)
@@ -79,10 +77,13 @@ def _statistic(graph: GraphMaker, x: str, one: Statistic, length: int) -> str:
 
 
 def _spread(graph: GraphMaker, x: str, stretch: int, length: int) -> str:
-    """The standard deviation within stretches, averaged over them."""
+    """The standard deviation within stretches, averaged over them: (clips, 1, M)."""
     count = length // stretch
-    whole = graph.cut(x, 0, count * stretch, 1)
-    # 0 keeps the size that stands there: the bands.
-    shape = graph.constant([-1, count, stretch, 0], np.int64)
-    del shape
-    return _within(graph, whole, count, stretch)
+    parts = [graph.cut(x, k * stretch, (k + 1) * stretch, 1) for k in range(count)]
+    deviations = []
+    for part in parts:
+        centred = graph.add("Sub", part, graph.reduce("ReduceMean", part, 1, keep=True))
+        squares = graph.add("Mul", centred, centred)
+        deviations.append(graph.add("Sqrt", graph.reduce("ReduceMean", squares, 1, keep=True)))
+    every = graph.add("Concat", *deviations, axis=1) if count > 1 else deviations[0]
+    return graph.reduce("ReduceMean", every, 1, keep=True)

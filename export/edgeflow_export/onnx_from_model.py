@@ -119,9 +119,9 @@ def _quiet() -> Iterator[None]:
 # fmt: off
 ACCEPTED = frozenset({
     "Add", "Cast", "Clip", "Concat", "Conv", "DequantizeLinear", "Div", "Exp", "Gather", "Gemm",
-    "Log", "MatMul", "Max", "Mul", "Pad", "Pow", "QuantizeLinear", "ReduceL2", "ReduceMean",
-    "ReduceSum", "Relu", "Reshape", "Sigmoid", "Slice", "Softplus", "Split", "Sqrt", "Sub", "Tanh",
-    "Transpose", "Unsqueeze",
+    "Log", "MatMul", "Max", "Mul", "Pad", "Pow", "QuantizeLinear", "ReduceL2", "ReduceMax",
+    "ReduceMean", "ReduceSum", "Relu", "Reshape", "Sigmoid", "Slice", "Softplus", "Split", "Sqrt",
+    "Sub", "Tanh", "TopK", "Transpose", "Unsqueeze",
 })
 # fmt: on
 """Operators that every supported TensorRT parses and builds."""

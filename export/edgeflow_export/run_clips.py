@@ -59,22 +59,23 @@ class RunClips:
         return samples
 
     def golden(self, backend: Backend) -> dict[str, Array]:
-        """A clip that was held out, with what it must give: samples, log-Mel, NLL of each window.
+        """A clip, held out if one is, with what it must give: samples, log-Mel, NLL.
 
         Args:
             backend: runs the graph as it is deployed.
         """
-        name, view = self.run.record.heldout[0], self.run.view
+        record, view = self.run.record, self.run.view
+        name = (*record.heldout, *record.learn)[0]
         if self.logmel is None:
             logmel = self._store.read(self._present(name))
-            return {"logmel": logmel, "nll": nll_of(backend, view(logmel))}
+            return {"logmel": logmel, "nll": nll_of(backend, view.rehearse(logmel))}
         spec, samples = self.logmel.spec, self.samples(name)
         if view.spec.hop:  # a few windows are enough; a whole clip is one
             fewest = spec.samples(view.spec.fewest + view.spec.hop)
             samples = samples[: max(int(GOLDEN_SECONDS * spec.rate_hz), fewest)]
         samples = np.ascontiguousarray(samples)
         logmel = self.logmel(samples)
-        return {"samples": samples, "logmel": logmel, "nll": nll_of(backend, view(logmel))}
+        return {"samples": samples, "logmel": logmel, "nll": nll_of(backend, view.rehearse(logmel))}
 
     def frontend(self) -> dict[str, Array]:
         """The tensors that turn sound into what the model sees."""

@@ -61,7 +61,7 @@ def golden_rows(bundle: Bundle, graph: str) -> tuple[Rows, Nll]:
     golden = bundle.golden
     if graph == AUDIO:
         return golden["audio"], golden["audio_nll"]
-    windows, nll = bundle.view(golden["logmel"]), golden["nll"]
+    windows, nll = bundle.view.rehearse(golden["logmel"]), golden["nll"]
     if len(windows) != len(nll) or not len(windows):
         raise BundleIntegrityError(
             f"'{bundle.path}': the golden record has {len(nll)} NLLs for {len(windows)} windows"

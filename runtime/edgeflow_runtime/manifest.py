@@ -69,9 +69,13 @@ class Threshold(Document):
     false_alarm_probability: float
     """The share of normal clips expected above it."""
     heldout_clips: int
-    """Normal clips, kept from training, that it was set from."""
+    """Normal clips that were not learned, from whose scores it was set."""
     clip_seconds: float
     """Length of those clips in seconds; scores of much shorter clips vary more. 0 for arrays."""
+    rate_low: float | None = None
+    """The rate that it really gives lies with 90 % confidence above this; ``None`` if unknown."""
+    rate_high: float | None = None
+    """And below this."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,170 @@
+"""Where normal ends: a threshold from normal clips that the model has not learned, and its promise.
+
+A promise is a rate of false alarms, p. With n clips, the k-th smallest score of k = ceil((n + 1)
+(1 - p)) is exceeded by one more clip with probability p or less, whatever the scores' distribution:
+so n clips carry 1 / (n + 1) and no less. Beyond that the tail is a guess, and said to be one: the
+scores' distances from the likeliest sound are taken to be log-normal.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+
+from edgeflow_runtime.arrays import Scores
+from edgeflow_runtime.errors import ConfigError, DataError
+from edgeflow_runtime.manifest import Threshold
+
+CONFORMAL = "conformal: the {rank} smallest of {clips} scores"
+STUDENT = (
+    "extrapolated: Student's t on the logarithm of the distance from the likeliest sound; "
+    "{clips} clips carry {carried:.2%} at best"
+)
+
+CONFIDENCE = 0.9
+"""Of the interval in which the rate lies that a threshold really gives."""
+
+DRAWS = 20_000
+"""Of what n log-normal scores might have been, from which that interval is read."""
+
+SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800, "month": 2629800}
+
+
+def threshold_from_scores(
+    scores: Scores, false_alarm_probability: float, clip_seconds: float, least: float | None = None
+) -> Threshold:
+    r"""The score that one more normal clip exceeds with the given probability at most.
+
+    Beyond what the clips carry, with :math:`y = \log(s - s_0)`:
+
+    .. math:: s_0 + \exp\Big(\bar y + t_{n-1, 1-p} \, \hat\sigma_y \sqrt{1 + 1/n}\Big)
+
+    Args:
+        scores: (n,) of normal clips that were not learned, n at least 2.
+        false_alarm_probability: p, between 0 and 0.5.
+        clip_seconds: length of these clips, for the record.
+        least: s_0, the score of the likeliest sound; the scores themselves are extrapolated if
+            there is none.
+
+    Raises:
+        ConfigError: p is out of range.
+        DataError: there are too few clips, or a score is not finite.
+
+    Source: V. Vovk et al., "Algorithmic Learning in a Random World", Springer 2005, section 2.2;
+    G. Hahn, W. Meeker, "Statistical Intervals", Wiley 1991, section 4.8.
+    """
+    from scipy.stats import t
+
+    p, n = false_alarm_probability, len(scores)
+    if not 0 < p < 0.5:
+        raise ConfigError(f"the rate of false alarms lies between 0 and 0.5, found {p}")
+    if n < 2:
+        raise DataError(f"a threshold needs 2 clips that were not learned, found {n}")
+    if not np.isfinite(scores).all():
+        raise DataError("a normal clip's score is not finite: the model cannot be deployed")
+    if n >= fewest_clips(p):
+        rank = math.ceil((n + 1) * (1 - p) - 1e-9)
+        value = float(np.sort(scores)[rank - 1])
+        method = CONFORMAL.format(rank=f"{rank}th", clips=n)
+        low, high = _conformal_interval(n, rank)
+    else:
+        logs = scores if least is None else np.log(np.maximum(scores - least, 1e-12))
+        reach = float(t.ppf(1 - p, n - 1)) * math.sqrt(1 + 1 / n)
+        bound = float(logs.mean()) + reach * float(logs.std(ddof=1))
+        value = bound if least is None else least + math.exp(bound)
+        method = STUDENT.format(clips=n, carried=1 / (n + 1))
+        low, high = _student_interval(n, reach)
+    return Threshold(value, method, p, n, clip_seconds, low, high)
+
+
+def fewest_clips(false_alarm_probability: float) -> int:
+    """How many clips carry a promise, whatever their scores' distribution.
+
+    Example:
+        >>> fewest_clips(0.01), fewest_clips(0.05)
+        (99, 19)
+    """
+    return math.ceil(1 / false_alarm_probability - 1 - 1e-9)
+
+
+def advice(threshold: Threshold) -> str | None:
+    """What to say where fewer clips were heard than the promise needs; ``None`` if enough were."""
+    n, p = threshold.heldout_clips, threshold.false_alarm_probability
+    if n >= fewest_clips(p):
+        return None
+    return (
+        f"{n} clips can promise {1 / (n + 1):.2g}, not {p:.2g}: beyond, the tail is a guess; "
+        f"for {p:.2g} record {fewest_clips(p)}"
+    )
+
+
+def probability(text: str, listen: str | None = None) -> float:
+    """The rate that words promise: ``1%``, ``0.01``, or ``1 per week`` of clips every so often.
+
+    Args:
+        text: as above.
+        listen: how often a clip is judged, as ``every 10 s``; needed for a rate per time.
+
+    Raises:
+        ConfigError: the words say nothing, or no rate between 0 and 0.5.
+
+    Example:
+        >>> probability("1%"), round(probability("1 per week", "every 10 s") * 60480, 9)
+        (0.01, 1.0)
+    """
+    if match := re.fullmatch(r"\s*([\d.eE+-]+)\s*(?:per|/|a)\s*([a-z]+?)s?\s*", text):
+        if match[2] not in SECONDS:
+            raise ConfigError(f"{text!r}: give a rate per {', '.join(SECONDS)}")
+        if listen is None:
+            raise ConfigError(f"{text!r}: say how often a clip is judged: --listen 'every 10 s'")
+        value = _number(text, match[1]) * interval_seconds(listen) / SECONDS[match[2]]
+    else:
+        percent = text.strip().endswith("%")
+        value = _number(text, text.strip().removesuffix("%")) / (100 if percent else 1)
+    if not 0 < value < 0.5:
+        raise ConfigError(f"{text!r} is {value:.3g} of the clips; give between 0 and 0.5")
+    return value
+
+
+def interval_seconds(text: str) -> float:
+    """The seconds in ``every 10 s``, ``10`` or ``2 minutes``. Raises :class:`ConfigError`."""
+    match = re.fullmatch(r"\s*(?:every\s+)?([\d.]+)\s*([a-z]*)\s*", text)
+    units = {"": 1, "s": 1, "min": 60, "h": 3600} | SECONDS
+    unit = match[2] if match else "?"
+    factor = units.get(unit, units.get(unit.removesuffix("s")))
+    if match is None or factor is None or not _number(text, match[1]) > 0:
+        raise ConfigError(f"{text!r} says no interval: write 'every 10 s' or 'every 2 minutes'")
+    return float(match[1]) * factor
+
+
+def _number(text: str, digits: str) -> float:
+    try:
+        number = float(digits)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigError(f"{text!r} is no rate: write 1%, 0.01 or '1 per week'")
+    return number
+
+
+def _conformal_interval(clips: int, rank: int) -> tuple[float, float]:
+    """Where the true rate beyond the ``rank``-th smallest of ``clips`` scores lies."""
+    from scipy.stats import beta
+
+    tail = (1 - CONFIDENCE) / 2
+    low, high = beta.ppf([tail, 1 - tail], clips + 1 - rank, rank)
+    return float(low), float(high)
+
+
+def _student_interval(clips: int, reach: float) -> tuple[float, float]:
+    """Where the true rate lies, if the logarithms are normal: it depends on n and p alone."""
+    from scipy.stats import norm
+
+    rng = np.random.default_rng(0)
+    mean = rng.standard_normal(DRAWS) / math.sqrt(clips)
+    spread = np.sqrt(rng.chisquare(clips - 1, DRAWS) / (clips - 1))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(norm.sf(mean + reach * spread), [tail, 1 - tail])
+    return float(low), float(high)
