@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -63,8 +64,9 @@ class Corpus:
     """Features of all machines of a type, standardised, in one tensor.
 
     Its rows are what the view measures: frames (F, M), or the statistics of clips. A band that
-    never varies (an empty upper band of resampled sound, say) has no density. It is filled with
-    unit noise, once, so that the model learns to leave it alone; when scoring it is 0.
+    never varies has no density, and one that resampling changes has that of a recorder. They are
+    filled with unit noise, once, so that the model learns to leave them alone; when scoring they
+    are 0.
 
     Args:
         splits: one per machine of the type.
@@ -95,7 +97,7 @@ class Corpus:
         learn = np.concatenate([measured[p] for split in splits for p in split.learn])
         mean = learn.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = learn.std(axis=0, dtype=np.float64)
-        self.dead = spread < DEAD_DB
+        self.dead = (spread < DEAD_DB) | unheard(features)
         scale = np.where(self.dead, DEAD_SCALE, np.maximum(spread, LEAST_SCALE_DB))
         self.view = View(spec, mean, scale.astype(np.float32))
         table = self.view.standardise(np.concatenate([measured[path] for path in paths]))
@@ -150,6 +152,13 @@ class Corpus:
     def all_starts(self) -> Tensor:
         """Windows that all machines learn from."""
         return self.starts([path for split in self.splits.values() for path in split.learn])
+
+
+def unheard(features: Features) -> npt.NDArray[np.bool_]:
+    """(bands,) those that say more of the recorder's rate than of the machine."""
+    if features.logmel is None:
+        return np.zeros(features.bands, bool)
+    return features.logmel.beyond_passband(features.min_rate_hz)
 
 
 class Corpora:
