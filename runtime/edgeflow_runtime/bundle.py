@@ -191,10 +191,10 @@ class Bundle:
                 n in (None, size) for n, size in zip(sizes, tensor.shape, strict=True)
             )
             if not fits or tensor.dtype != kind:
-                shape = "(" + ", ".join("n" if n is None else str(n) for n in sizes) + ",)"
+                shape = str(tuple("n" if n is None else n for n in sizes)).replace("'", "")
                 raise BundleIntegrityError(
-                    f"'{self.path}': {member} needs {name!r} of shape {shape}, {kind}; it is of "
-                    f"shape {tensor.shape}, {tensor.dtype}"
+                    f"'{self.path}': {member} needs {name!r} of shape {shape} and type {kind}, it "
+                    f"is of shape {tensor.shape} and type {tensor.dtype}"
                 )
 
 
@@ -232,12 +232,11 @@ def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            content = file.read(LARGEST_BUNDLE + 1) if size <= LARGEST_BUNDLE else b""
+            if size > LARGEST_BUNDLE:
+                raise BundleError(f"'{path}' has {size} bytes, a bundle at most {LARGEST_BUNDLE}")
+            return file.read(size)
     except OSError as error:
         raise BundleError(f"'{path}' cannot be read: {error.strerror}") from error
-    if max(size, len(content)) > LARGEST_BUNDLE:
-        raise BundleError(f"'{path}' has {size} bytes, a bundle has at most {LARGEST_BUNDLE}")
-    return content
 
 
 def _read_manifest(path: Path, content: memoryview) -> Manifest:

@@ -87,7 +87,7 @@ def prove(bundle: Bundle, graph: str, backend: Backend) -> None:
 def _unproven(bundle: Bundle, what: str, worst: float, unit: str, allowed: float) -> str:
     return (
         f"'{bundle.path}' does not give its golden scores on this machine: {what} is {worst:.1e} "
-        f"{unit} off the record (allowed {allowed:.0e}): edgeflow verify '{bundle.path}' shows where"
+        f"{unit} off the record (allowed {allowed:.0e}): 'edgeflow verify' shows where it leaves it"
     )
 
 

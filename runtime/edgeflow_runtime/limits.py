@@ -1,7 +1,7 @@
 """What a bundle may be at most: its sizes, the numbers and texts of its manifest, its claims.
 
 A manifest says what it likes, and hashes are no signature. So each number has a range, wide enough
-for whatever a monitor can be, and narrow enough that nothing overflows or asks for memory without end.
+for whatever a monitor can be, and narrow enough that nothing overflows or takes memory without end.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def check_manifest(manifest: Manifest) -> None:
     if audio is None:
         return
     if spec is None or audio.encoding not in ENCODINGS or not audio.buckets:
-        raise ConfigError("the graph that starts at the samples needs log-Mel, encoding and batches")
+        raise ConfigError("the graph that starts at the samples wants log-Mel and an encoding")
     if audio.samples < spec.samples(view.frames):
         raise ConfigError(f"a clip of {audio.samples} samples holds no window")
 
@@ -140,8 +140,8 @@ def check_claims(threshold: float, tolerance: float, golden: Nll) -> None:
     """Hold a threshold and a tolerance against the scores of normal sound that came with them.
 
     A clip's score seldom leaves that of others of its kind by more than their own size; a threshold
-    of few clips and for few false alarms may lie some tens beyond. What lies two orders of magnitude
-    away calls everything normal, or everything anomalous.
+    of few clips and for few false alarms may lie some tens beyond. What lies two orders of
+    magnitude away calls everything normal, or everything anomalous.
 
     Args:
         threshold: where normal ends, in nats per dimension.

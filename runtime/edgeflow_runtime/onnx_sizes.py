@@ -11,14 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeflow_runtime.onnx_graph import INTEGERS, Constant, Graph, Node, Setting, Shape
+from edgeflow_runtime.onnx_graph import INTEGERS, Constant, Graph, Node, Shape
 
 MOST_HELD = 1 << 28
-"""Elements in the tensors that are held at one time: 1 GiB in float32. The audio graph of the paper's
-Glow takes a tenth of it for a clip of ten seconds."""
+"""Elements in the tensors that are held at one time: 1 GiB in float32. The audio graph of the
+paper's Glow takes a fourteenth of it for a clip of ten seconds."""
 
 MOST_WORK = 1 << 40
-"""Elements and products of one call: some minutes on one slow core. That graph takes a fiftieth."""
+"""Products of one call: a minute or two on one core. That graph takes a fortieth."""
+
+ELEMENT_WORK = 16
+"""Products that take as long as an element does which is only copied, added or squared."""
 
 MOST_SIZES = 64
 """Numbers in a constant that says a size, axes or places."""
@@ -89,7 +92,7 @@ def sizes_of(graph: Graph, inputs: dict[str, Shape]) -> dict[str, Shape]:
     for k, node in enumerate(graph.nodes):
         made, each = _outputs(node, graph, sizes)
         elements = sum(map(math.prod, made))
-        held, work = held + elements, work + elements * each
+        held, work = held + elements, work + elements * max(each, ELEMENT_WORK)
         if held > MOST_HELD or work > MOST_WORK:
             raise ValueError(f"its tensors grow too large, at a {node.operator} of {made[0]}")
         for name, shape in zip(node.outputs, made, strict=True):
@@ -112,7 +115,7 @@ def _outputs(node: Node, graph: Graph, sizes: dict[str, Shape]) -> tuple[list[Sh
     made, each = rule(Operands(node, shapes, [graph.constants.get(name) for name in node.inputs]))
     if len(made) != len(node.outputs) or min(map(min, filter(None, made)), default=1) < 1:
         raise ValueError(f"a {node.operator} of {shapes} would give {made}")
-    return made, max(1, each)
+    return made, each
 
 
 def _same(it: Operands) -> tuple[list[Shape], int]:
@@ -207,7 +210,8 @@ def _reshape(it: Operands) -> tuple[list[Shape], int]:
     shape, wanted = it.shapes[0], it.values(1)
     copied = [shape[k] if n == 0 and k < len(shape) else n for k, n in enumerate(wanted)]
     known = math.prod(n for n in copied if n != -1)
-    if min(copied, default=1) < -1 or copied.count(-1) > 1 or it.setting("allowzero") and 0 in wanted:
+    literal = it.setting("allowzero") and 0 in wanted
+    if literal or min(copied, default=1) < -1 or copied.count(-1) > 1:
         raise ValueError(f"a Reshape to {wanted}")
     whole = [math.prod(shape) // known if n == -1 and known else n for n in copied]
     if math.prod(whole) != math.prod(shape):

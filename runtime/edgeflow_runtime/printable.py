@@ -7,13 +7,13 @@ LONGEST = 100
 
 
 def printable(text: str) -> str:
-    """``text`` without what could break a line or steer a terminal.
+    r"""``text`` without what could break a line or steer a terminal.
 
     Example:
-        >>> printable("fan\\x1b[31m\\nok")
-        'fan?[31m?ok'
+        >>> printable("fan\x1b[31m\nok")
+        'fan [31m ok'
     """
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def quoted(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What a bundle's graph must take and give, and whether one does: before it runs, and as it loads."""
+"""What a bundle's graph must take and give, and whether one does."""
 
 from __future__ import annotations
 

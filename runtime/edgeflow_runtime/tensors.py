@@ -1,4 +1,4 @@
-"""Reading a safetensors file whose header nobody vouches for: float32 and bytes, and little else."""
+"""Reading a safetensors file whose header nobody vouches for: float32, bytes and nothing else."""
 
 from __future__ import annotations
 

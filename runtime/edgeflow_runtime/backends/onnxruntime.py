@@ -66,7 +66,8 @@ class OnnxRuntimeBackend:
             self._session = onnxruntime.InferenceSession(onnx, options, providers=[provider])
         except Exception as error:  # onnxruntime raises classes of its own, RuntimeError and others
             raise BackendError(f"ONNX Runtime cannot load the flow: {_one_line(error)}") from error
-        inputs, outputs = (_ports(p) for p in (self._session.get_inputs(), self._session.get_outputs()))
+        inputs = _ports(self._session.get_inputs())
+        outputs = _ports(self._session.get_outputs())
         (self._input, source), *more = inputs.items()
         row = [size for size in source.shape[1:] if size]
         if more or len(row) != len(source.shape) - 1:
@@ -106,9 +107,7 @@ class OnnxRuntimeBackend:
         return results
 
 
-def _check_ports(
-    signature: Signature, inputs: dict[str, Port], outputs: dict[str, Port]
-) -> None:
+def _check_ports(signature: Signature, inputs: dict[str, Port], outputs: dict[str, Port]) -> None:
     """Whether the graph is, once loaded, what it was before."""
     try:
         signature.check(inputs, outputs)
