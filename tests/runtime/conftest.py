@@ -46,6 +46,12 @@ def forge(bundle_path: Path, tmp_path: Path) -> Forge:
     return partial(forged, bundle_path, tmp_path / "forged.edgeflow")
 
 
+@pytest.fixture
+def forge_from(tmp_path: Path) -> Callable[[Path], Forge]:
+    """The same with another bundle."""
+    return lambda source: partial(forged, source, tmp_path / "forged.edgeflow")
+
+
 def forged(
     source: Path,
     target: Path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from edgeflow_export.audio_onnx import audio_onnx
 from edgeflow_export.conditioners import calibrate, conditioner_count
 from edgeflow_export.onnx_from_model import model_from_trained
 from edgeflow_export.typed_onnx import typed_onnx
+from edgeflow_runtime.backends.onnxruntime import rows_per_call
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.errors import BundleError
 from edgeflow_runtime.logmel import LogMel, LogMelSpec
@@ -268,8 +270,7 @@ def map_of(graph: onnx.GraphProto) -> onnx.ValueInfoProto:
 def constant_nll(model: onnx.ModelProto) -> None:
     """An output that does not depend on the sound, nor on how much there is of it."""
     last(model).output[0] = "before"
-    shape = sizes_of(read_graph(model.SerializeToString()), {WANTED.name: (72, *WANTED.row)})
-    constant(model, "nll", np.zeros(shape["before"], np.float32))
+    constant(model, "nll", np.zeros(rows_per_call(WANTED.row), np.float32))
 
 
 def two_inputs(model: onnx.ModelProto) -> None:
@@ -328,7 +329,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "maps that do not divide": (dimension(map_of, 1, 3), r"map of \(3, 32\) cells does not divide"),
     "another map": (dimension(map_of, 1, 2), r"says that 'nll_map' is \(None, 2, 32\), and makes"),
     "no map": (lambda m: m.graph.output.remove(map_of(m.graph)), "it gives 'nll'"),
-    "constant": (constant_nll, "a constant|made by no node"),
+    "constant": (constant_nll, "'nll' is no result but a constant"),
     "made twice": (shadowed, "'nll_map' is made twice"),
     "another operator set": (opset(7), "not of ONNX operator set 18 alone"),
     "foreign operator set": (opset(1, "com.microsoft"), "not of ONNX operator set 18 alone"),
@@ -360,15 +361,12 @@ def test_whatever_bytes_it_has_a_graph_passes_or_is_refused(
     models: dict[str, onnx.ModelProto], data: st.DataObject
 ):
     content = bytearray(models["glow"].SerializeToString())
-    structure = [k for k in range(len(content))]
     for _ in range(data.draw(st.integers(1, 6))):
-        content[data.draw(st.sampled_from(structure))] = data.draw(st.integers(0, 255))
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     if data.draw(st.booleans()):
         del content[data.draw(st.integers(0, len(content) - 1)) :]
-    try:
+    with suppress(ValueError):
         Signature.of_flow(view_of(SPECS["glow"])).check_graph(bytes(content))
-    except ValueError:
-        pass
 
 
 @given(st.binary(max_size=200))
