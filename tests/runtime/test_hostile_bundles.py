@@ -155,9 +155,7 @@ HUNGRY = {
         d["features"].update(bands=4096),
         d["features"]["logmel"].update(bands=4096),
     ),
-    "a million versions": lambda d: d["training"].update(
-        versions={str(k): "1" for k in range(10**6)}
-    ),
+    "many versions": lambda d: d["training"].update(versions={str(k): "1" for k in range(200_000)}),
 }
 
 
