@@ -16,6 +16,7 @@ from edgeflow_runtime.arrays import Nll
 from edgeflow_runtime.audio import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from edgeflow_runtime.documents import Document
 from edgeflow_runtime.errors import ConfigError
+from edgeflow_runtime.signature import AUDIO_INPUTS
 
 if TYPE_CHECKING:
     from edgeflow_runtime.manifest import Manifest
@@ -40,7 +41,6 @@ MOST_ENTRIES = 1000
 """Of a list or a table: versions, batch sizes, conditioners."""
 
 PRECISIONS = ("fp32", "fp16", "int8")
-ENCODINGS = ("float32", "int16")
 
 RANGES: dict[str, tuple[float, float]] = {
     "Features.bands": (1, 4096),
@@ -93,7 +93,7 @@ def check_manifest(manifest: Manifest) -> None:
         raise ConfigError(f"the precision is one of {', '.join(PRECISIONS)}, found {precisions}")
     if audio is None:
         return
-    if spec is None or audio.encoding not in ENCODINGS or not audio.buckets:
+    if spec is None or audio.encoding not in AUDIO_INPUTS or not audio.buckets:
         raise ConfigError("the graph that starts at the samples wants log-Mel and an encoding")
     if audio.samples < spec.samples(view.frames):
         raise ConfigError(f"a clip of {audio.samples} samples holds no window")

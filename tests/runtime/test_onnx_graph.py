@@ -405,3 +405,12 @@ def test_integers_are_read_one_by_one_or_packed(numbers: list[int], packed: bool
 def test_messages_that_readers_could_read_in_two_ways(content: bytes, expected: str):
     with pytest.raises(ValueError, match=expected):
         message(content, {1: VARINT}, {2: BYTES})
+
+
+def test_names_that_are_no_text_are_refused(models: dict[str, onnx.ModelProto]):
+    """ONNX Runtime hands them on as they are, and what decodes them raises."""
+    content = models["maf"].SerializeToString()
+    for name in (b"\x12\x01N", b"\x0a\x07windows"):
+        assert name in content
+        with pytest.raises(ValueError, match="codec can't decode"):
+            WANTED.check_graph(content.replace(name, name[:-1] + b"\xae"))
