@@ -63,10 +63,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "AudioGraph.buckets": (1, 1 << 16),
     "AudioGraph.tolerance": (0, 1),
 }
-"""The least and the most of a number, by document and field. Those that are not named here only
-tell how it was trained; they are at most :data:`ANY`."""
-
-ANY = float(1 << 63)
+"""The least and the most of a number, by document and field. The others only tell how it was trained,
+but for the threshold, which :func:`check_claims` looks at."""
 
 ROUNDING = 1e-4
 """Nats per dimension by which a window's NLL may differ between two machines in float32."""
@@ -119,7 +117,7 @@ def _check_value(where: str, value: Any) -> None:  # noqa: ANN401
             f"{value[:80]!r}"
         )
     if isinstance(value, (int, float)):
-        low, high = RANGES.get(where, (-ANY, ANY))
+        low, high = RANGES.get(where, (-math.inf, math.inf))
         if not low <= value <= high:
             raise ConfigError(f"{where}: expected {low:g} to {high:g}, found {value!r}")
     return None
