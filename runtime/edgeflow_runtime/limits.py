@@ -63,7 +63,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "AudioGraph.buckets": (1, 1 << 16),
     "AudioGraph.tolerance": (0, 1),
 }
-"""The least and the most of a number, by document and field. The others only tell how it was trained,
+"""The least and the most of a number, by document and field. Others only tell how it was trained,
 but for the threshold, which :func:`check_claims` looks at."""
 
 ROUNDING = 1e-4
