@@ -46,7 +46,7 @@ def fit_into(folder: Path, recipe: Recipe, corpus: Corpus) -> None:
         "blend": fit.blend,
         "shrinkage": fit.shrinkage,
     }
-    write_bytes(folder / UNLEARNED, save({"scores": unlearned}))
+    write_bytes(folder / UNLEARNED, save({"scores": unlearned.astype(np.float32)}))
     write_text(folder / LOG, json.dumps(row) + "\n")
     save_checkpoint(folder, 1, model)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+import numpy as np
 
 from edgeflow.models import build
 from edgeflow.models.model import Model
@@ -16,9 +14,10 @@ from edgeflow.training.checkpoint import checkpoint_epoch, load_checkpoint
 from edgeflow.training.loop import last_row
 from edgeflow.training.recipe import Recipe, upgraded
 from edgeflow_runtime.arrays import Scores
-from edgeflow_runtime.documents import Document
+from edgeflow_runtime.documents import Document, parsed
 from edgeflow_runtime.errors import ConfigError, DamagedRunError, TrainingError
 from edgeflow_runtime.manifest import Features
+from edgeflow_runtime.tensors import read_tensors
 from edgeflow_runtime.views import View
 
 RECORD = "run.json"
@@ -85,14 +84,7 @@ class TrainedRun:
             )
         model = build(record.recipe.settings.model)
         load_checkpoint(folder, model)
-        try:
-            standard = load_file(folder / STANDARD)
-            view = View(record.recipe.settings.view, standard["mean"], standard["scale"])
-        except (SafetensorError, OSError, KeyError) as error:
-            raise DamagedRunError(
-                f"'{folder / STANDARD}' is missing or damaged: delete the folder to train anew"
-            ) from error
-        return cls(folder, record, model.eval(), view)
+        return cls(folder, record, model.eval(), _view(folder, record))
 
     def __str__(self) -> str:
         """How the training ended, in a line."""
@@ -126,12 +118,28 @@ class TrainedRun:
         if not path.exists():
             return None
         try:
-            scores: Scores = load_file(path)["scores"]
-        except (SafetensorError, OSError, KeyError) as error:
+            scores: Scores = read_tensors(path.read_bytes())["scores"].astype(np.float64)
+        except (OSError, ValueError, KeyError) as error:
             raise DamagedRunError(
                 f"'{path}' is damaged: delete the folder to train anew"
             ) from error
         return scores
+
+
+def _view(folder: Path, record: RunRecord) -> View:
+    """What the run's model sees. Raises ``DamagedRunError``."""
+    path, settings = folder / STANDARD, record.recipe.settings
+    try:
+        standard = read_tensors(path.read_bytes())
+        mean, scale = standard["mean"], standard["scale"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DamagedRunError(
+            f"'{path}' is missing or damaged: delete the folder to train anew"
+        ) from error
+    wanted = settings.view.standard_shape(settings.model.bands)
+    if mean.shape != wanted or scale.shape != wanted or not np.isfinite([mean, scale]).all():
+        raise DamagedRunError(f"'{path}' is of another model: delete the folder to train anew")
+    return View(settings.view, mean, scale)
 
 
 def is_finished(folder: Path) -> bool:
@@ -167,7 +175,7 @@ def read_record(folder: Path) -> RunRecord | None:
     if not path.exists():
         return None
     try:
-        return RunRecord.from_dict(_upgraded(json.loads(path.read_text(encoding="utf-8"))))
+        return RunRecord.from_dict(_upgraded(parsed(path.read_text(encoding="utf-8"))))
     except (ValueError, ConfigError, KeyError, TypeError) as error:
         raise TrainingError(
             f"'{path}' cannot be used: delete its folder to train from the start ({error})"

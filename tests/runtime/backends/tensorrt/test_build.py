@@ -180,7 +180,7 @@ def test_a_bundle_that_is_replaced_during_the_build_is_noticed(bundle, tmp_path,
 
     good = build_engine(BuildOrder(str(bundle)), quiet, child(tmp_path, GOOD)).record
     whole = Bundle.load(bundle)
-    parts = (whole.manifest, whole.onnx + b"\0", whole.frontend, whole.golden)
+    parts = (whole.manifest, whole.onnx + bytes([6 << 3 | 2, 1, 65]), whole.frontend, whole.golden)
     # Between the child's answer and the parent's check, as a build of minutes allows.
     last = GOOD + f"\n    os.replace({str(tmp_path / 'other')!r}, r['bundle'])"
     write_bundle(tmp_path / "other", *parts)
