@@ -118,13 +118,9 @@ class Scorer:
         if prove:
             _prove(bundle, graph, opened)
         return cls(
-            bundle,
-            opened,
-            threshold=threshold,
-            channel=channel,
-            allow_clipped=allow_clipped,
-            audio_in=audio_in,
-        )
+            bundle, opened,
+            threshold=threshold, channel=channel, allow_clipped=allow_clipped, audio_in=audio_in
+        )  # fmt: skip
 
     @property
     def backend(self) -> Backend:
