@@ -54,7 +54,7 @@ def test_a_wav_stream_that_ends_early_says_so_after_what_it_gave():
 def test_what_follows_the_samples_of_a_wav_stream_is_no_sound():
     content = io.BytesIO()
     soundfile.write(content, RAMP / 32768, 8000, format="WAV", subtype="PCM_16")
-    (clip,) = cut_pipe(io.BytesIO(content.getvalue() + b"LIST" * 50), PcmFormat(1), 10)
+    (clip,) = cut_pipe(io.BytesIO(content.getvalue() + b"LIST" * 50), PcmFormat(100), 10)
     assert len(clip.channels) == len(RAMP)
 
 

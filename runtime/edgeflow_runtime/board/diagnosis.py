@@ -11,6 +11,7 @@ from edgeflow_runtime.board.installed import version_tuple
 from edgeflow_runtime.board.interpreter import BASE_PACKAGES, PythonFacts
 from edgeflow_runtime.documents import Document
 from edgeflow_runtime.extras import install_command
+from edgeflow_runtime.printable import printable
 
 OLDEST_PYTHON = (3, 10)
 OLDEST_L4T = (36, 4)
@@ -63,7 +64,7 @@ def diagnose(board: Board, python: PythonFacts | None) -> list[Finding]:
     else:
         findings += _computer(board, python)
     findings += [*_memory(board), *_disk(board), *_microphones(board, python)]
-    return [replace(finding, detail=_printable(finding.detail)) for finding in findings]
+    return [replace(finding, detail=printable(finding.detail)) for finding in findings]
 
 
 def board_rows(board: Board, python: PythonFacts | None) -> list[tuple[str, str]]:
@@ -88,7 +89,7 @@ def board_rows(board: Board, python: PythonFacts | None) -> list[tuple[str, str]
         *(_python_rows(python) if python else ()),
         ("unreadable", ", ".join(board.unreadable) or None),
     ]
-    return [(name, _printable(text)) for name, text in rows if text]
+    return [(name, printable(text)) for name, text in rows if text]
 
 
 def _python_rows(python: PythonFacts) -> Iterator[tuple[str, str | None]]:
@@ -103,11 +104,6 @@ def _joined(word: str, *parts: str | None) -> str | None:
 
 def _size(count: int | None) -> str | None:
     return None if count is None else f"{count / 1e9:.1f} GB"
-
-
-def _printable(text: str) -> str:
-    """``text`` without what could steer a terminal: it may come from any SD card."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _program(python: PythonFacts) -> str:

@@ -10,6 +10,7 @@ from edgeflow_runtime.backends.names import BUCKETS, ENGINES, FLOW
 from edgeflow_runtime.documents import Document
 from edgeflow_runtime.errors import ConfigError
 from edgeflow_runtime.golden import Replay
+from edgeflow_runtime.printable import printable
 
 RECORD_VERSION = 1
 
@@ -87,7 +88,7 @@ class EngineKey(Document):
         }
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
         return [
-            _printable(names[name].format(*("none" if v is None else v for v in pair)))
+            printable(names[name].format(*("none" if v is None else v for v in pair)))
             for name, pair in pairs.items()
             if pair[0] != pair[1]
         ]
@@ -132,8 +133,3 @@ class EngineRecord(Document):
     def label(self) -> str:
         """What it is, in words."""
         return "engine" if self.proof else COMPILE_CHECK
-
-
-def _printable(text: str) -> str:
-    """``text`` without what could break a line or steer a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
