@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeflow_runtime.errors import DataError
+from edgeflow_runtime.errors import ConfigError, DataError
 from edgeflow_runtime.logmel_array import ARRAY_SUFFIX
 from edgeflow_runtime.manifest import MachineId
 
@@ -138,7 +138,10 @@ def _place(path: Path, machines: dict[str, Machine]) -> bool:
     condition, machine_id = match[1].lower(), match[2]
     if split == "train" and condition == "anomaly":
         return False
-    identity = MachineId(path.parent.parent.name, machine_id)
+    try:
+        identity = MachineId(path.parent.parent.name, machine_id)
+    except ConfigError:  # a folder's name may hold anything, a machine's may not
+        return False
     machine = machines.setdefault(identity.name, Machine(identity, path.parents[2]))
     if split == "train":
         machine.train.append(path)

@@ -12,10 +12,8 @@ from onnx import TensorProto, compose, helper, numpy_helper
 from edgeflow_export.onnx_from_model import INPUT, OUTPUTS, check_operators
 from edgeflow_runtime.errors import ExportError
 from edgeflow_runtime.logmel import DECIBEL_FLOOR, LogMel, LogMelSpec
+from edgeflow_runtime.signature import AUDIO_INPUTS
 from edgeflow_runtime.views import View
-
-AUDIO_INPUTS = {"float32": "samples", "int16": "pcm"}
-"""The input's name, by encoding."""
 
 AUDIO_OUTPUTS = ("nll", "score", "nll_map")
 """(clips, W), (clips,) and (clips, W, t, m) for W windows per clip, in nats per dimension."""

@@ -14,9 +14,7 @@ import torch
 from edgeflow.models.folded import FoldedModel
 from edgeflow.models.model import Model
 from edgeflow_runtime.errors import ExportError, OperatorError
-
-OPSET = 18
-"""ONNX operator set; TensorRT 10.3 to 11.4 take 17 to 20."""
+from edgeflow_runtime.onnx_graph import ACCEPTED, DOMAINS, OPSET
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 """Where torch notes which module a node comes from; precision is given by it."""
@@ -116,17 +114,6 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-# fmt: off
-ACCEPTED = frozenset({
-    "Add", "Cast", "Clip", "Concat", "Conv", "DequantizeLinear", "Div", "Exp", "Gather", "Gemm",
-    "Log", "MatMul", "Max", "Mul", "Pad", "Pow", "QuantizeLinear", "ReduceL2", "ReduceMean",
-    "ReduceSum", "Relu", "Reshape", "Sigmoid", "Slice", "Softplus", "Split", "Sqrt", "Sub", "Tanh",
-    "Transpose", "Unsqueeze",
-})
-# fmt: on
-"""Operators that every supported TensorRT parses and builds."""
-
-
 def check_operators(model: onnx.ModelProto) -> None:
     """Refuse graphs that TensorRT would refuse.
 
@@ -137,7 +124,7 @@ def check_operators(model: onnx.ModelProto) -> None:
     """
     constants = {tensor.name for tensor in model.graph.initializer}
     for node in model.graph.node:
-        if node.domain not in ("", "ai.onnx") or node.op_type not in ACCEPTED:
+        if node.domain not in DOMAINS or node.op_type not in ACCEPTED:
             operator = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
             raise OperatorError(
                 f"operator {operator} (node {node.name!r}) is not one that TensorRT takes"

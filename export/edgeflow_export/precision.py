@@ -18,6 +18,7 @@ from edgeflow_runtime.backends.names import BUCKETS
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.protocol import Backend, nll_of
 from edgeflow_runtime.errors import PrecisionError
+from edgeflow_runtime.limits import told_apart
 from edgeflow_runtime.manifest import Gate
 
 
@@ -74,9 +75,9 @@ def check_tolerance(tolerance: float, golden: Array) -> None:
         golden: the NLL of the windows that are replayed.
 
     Raises:
-        PrecisionError: it is more than half of what the best constant is off.
+        PrecisionError: it is.
     """
-    allowed = float(np.ptp(golden)) / 4
+    allowed = told_apart(golden)
     if tolerance > allowed:
         raise PrecisionError(
             f"a replay would have to allow {tolerance:.1e} nats/dim, and the golden recording "

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, TypeAlias
 
+import numpy as np
 import numpy.typing as npt
 
+from edgeflow_runtime.archive import members_of
 from edgeflow_runtime.arrays import Array
 from edgeflow_runtime.backends import names
 from edgeflow_runtime.errors import (
@@ -19,8 +21,18 @@ from edgeflow_runtime.errors import (
     BundleVersionError,
     ConfigError,
 )
+from edgeflow_runtime.limits import (
+    LARGEST_BUNDLE,
+    LARGEST_MANIFEST,
+    LARGEST_TENSORS,
+    check_claims,
+    check_manifest,
+)
 from edgeflow_runtime.logmel import LogMel
 from edgeflow_runtime.manifest import FORMAT_VERSION, Manifest, upgraded
+from edgeflow_runtime.printable import quoted
+from edgeflow_runtime.signature import Signature
+from edgeflow_runtime.tensors import read_tensors
 from edgeflow_runtime.views import AudioGraph, View
 
 MANIFEST = "manifest.json"
@@ -37,6 +49,9 @@ DIGEST = "sha256"
 """The manifest's key for its own hash, taken over its canonical JSON without this key."""
 
 
+Sizes: TypeAlias = "tuple[int | None, ...]"
+
+
 def canonical_digest(document: dict[str, Any]) -> str:
     """SHA-256 of a JSON document written with sorted keys and no spaces."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -47,7 +62,7 @@ def canonical_digest(document: dict[str, Any]) -> str:
 class Bundle:
     """A monitor as it travels: one file that the board needs nothing beside.
 
-    Build one with :meth:`load`; every hash has then been checked.
+    Build one with :meth:`load`; every hash, limit and graph has then been checked.
     """
 
     path: Path
@@ -74,23 +89,14 @@ class Bundle:
         Raises:
             BundleVersionError: a newer edgeflow wrote it.
             BundleIntegrityError: it is truncated, edited or incomplete.
-            BundleError: there is no such file.
+            BundleError: there is no such file, or it holds a graph that a board does not run, or
+                claims what cannot be.
         """
         path = Path(path)
-        members, sha256 = _read_members(path)
-        manifest = _read_manifest(path, members)
-        _check_hashes(path, members, manifest)
-        bundle = cls(
-            path,
-            sha256,
-            manifest,
-            members[FLOW],
-            _read_tensors(path, FRONTEND, members),
-            _read_tensors(path, GOLDEN, members),
-            members.get(AUDIO),
-        )
-        bundle._check_tensors()
-        return bundle
+        try:
+            return _load(path)
+        except MemoryError as error:
+            raise BundleError(f"'{path}' takes more memory than there is") from error
 
     @property
     def logmel(self) -> LogMel | None:
@@ -125,82 +131,135 @@ class Bundle:
         assert self.manifest.audio is not None
         return self.manifest.audio
 
-    def _check_tensors(self) -> None:
-        bands = self.manifest.features.bands
-        wanted: dict[str, tuple[int, ...]] = {"mean": (bands,), "scale": (bands,)}
-        spec = self.manifest.features.logmel
-        if spec is not None:
-            wanted |= {"window": (spec.frame,), "filterbank": (bands, spec.frame // 2 + 1)}
-        for name, shape in wanted.items():
-            tensor = self.frontend.get(name)
-            if tensor is None or tensor.shape != shape:
-                have = "missing" if tensor is None else f"of shape {tensor.shape}"
-                raise BundleIntegrityError(
-                    f"'{self.path}': {FRONTEND} needs {name!r} of shape {shape}, it is {have}"
-                )
-        audio = self.manifest.audio
-        if (audio is None) != (self.audio_onnx is None):
+    def signature(self, name: str) -> Signature:
+        """What the graph ``flow`` or ``audio`` must take and give. Raises as :meth:`graph` does."""
+        if name == names.FLOW:
+            return Signature.of_flow(self.view)
+        audio, spec = self.audio_graph(), self.manifest.features.logmel
+        assert spec is not None
+        return Signature.of_audio(audio, self.view, spec.frames(audio.samples))
+
+    def _check(self) -> None:
+        """Hold tensors, graphs and claims against the manifest and each other."""
+        if (self.manifest.audio is None) != (self.audio_onnx is None):
             raise BundleIntegrityError(f"'{self.path}': the manifest and {AUDIO} do not agree")
-        sound, graph = ("samples",) if spec else (), ("audio", "audio_nll") if audio else ()
-        for name in ("logmel", "nll", *sound, *graph):
-            if name not in self.golden:
-                raise BundleIntegrityError(f"'{self.path}': {GOLDEN} lacks {name!r}")
+        self._check_frontend()
+        self._check_golden()
+        for name, member in ((names.FLOW, FLOW), (names.AUDIO, AUDIO)):
+            if member in self.manifest.members:
+                try:
+                    self.signature(name).check_graph(self.graph(name))
+                except ValueError as error:
+                    raise BundleError(f"'{self.path}': {member}: {error}") from error
+        claims = self.manifest.threshold.value, self.manifest.tolerances.nll
+        try:
+            check_claims(*claims, self.golden["nll"])
+        except ConfigError as error:
+            raise BundleError(f"'{self.path}': {error}") from error
+
+    def _check_frontend(self) -> None:
+        bands = self.manifest.features.bands
+        wanted: dict[str, Sizes] = {"mean": (bands,), "scale": (bands,)}
+        if spec := self.manifest.features.logmel:
+            wanted |= {"window": (spec.frame,), "filterbank": (bands, spec.frame // 2 + 1)}
+        self._check_tensors(FRONTEND, self.frontend, wanted)
+        for name in wanted:
+            if not np.isfinite(self.frontend[name]).all():
+                raise BundleIntegrityError(f"'{self.path}': {FRONTEND}: {name!r} is not finite")
+        if not (self.frontend["scale"] > 0).all():
+            raise BundleIntegrityError(f"'{self.path}': {FRONTEND}: 'scale' is not positive")
+
+    def _check_golden(self) -> None:
+        wanted: dict[str, Sizes] = {"logmel": (None, self.manifest.features.bands), "nll": (None,)}
+        if self.manifest.features.logmel:
+            wanted["samples"] = (None,)
+        if self.manifest.audio:
+            signature = self.signature(names.AUDIO)
+            wanted |= {"audio": (1, *signature.row), "audio_nll": (1, signature.windows)}
+        self._check_tensors(GOLDEN, self.golden, wanted)
+
+    def _check_tensors(
+        self, member: str, tensors: dict[str, npt.NDArray[Any]], wanted: dict[str, Sizes]
+    ) -> None:
+        """Refuse a tensor that is missing, or of another size or type; ``None`` is any size."""
+        for name, sizes in wanted.items():
+            tensor = tensors.get(name)
+            if tensor is None:
+                raise BundleIntegrityError(f"'{self.path}': {member} lacks {name!r}")
+            kind = "uint8" if name == "audio" and len(sizes) > 2 else "float32"
+            fits = len(sizes) == tensor.ndim and all(
+                n in (None, size) for n, size in zip(sizes, tensor.shape, strict=True)
+            )
+            if not fits or tensor.dtype != kind:
+                shape = str(tuple("n" if n is None else n for n in sizes)).replace("'", "")
+                raise BundleIntegrityError(
+                    f"'{self.path}': {member} needs {name!r} of shape {shape} and type {kind}, it "
+                    f"is of shape {tensor.shape} and type {tensor.dtype}"
+                )
 
 
-def _read_members(path: Path) -> tuple[dict[str, bytes], str]:
-    """All members by name, each read whole with its checksum verified, and the file's SHA-256."""
-    if not path.is_file():
-        raise BundleError(f"'{path}' is not a file" if path.exists() else f"'{path}' is missing")
+def _load(path: Path) -> Bundle:
+    """Read, understand and check a bundle."""
+    content = _read(path)
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            members = {info.filename: _stored(archive, info) for info in archive.infolist()}
-            sha256 = _sha256(file)
-    except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:
+        members = members_of(memoryview(content))
+    except ValueError as error:
         raise BundleIntegrityError(
             f"'{path}' is not a whole bundle (truncated, edited or something else): {error}"
         ) from error
-    except OSError as error:
-        raise BundleError(f"'{path}' cannot be read: {error.strerror}") from error
     for name in (MANIFEST, *MEMBERS):
         if name not in members:
             raise BundleIntegrityError(f"'{path}' lacks {name}")
-    return members, sha256
+    manifest = _read_manifest(path, members[MANIFEST])
+    _check_hashes(path, members, manifest)
+    bundle = Bundle(
+        path,
+        hashlib.sha256(content).hexdigest(),
+        manifest,
+        bytes(members[FLOW]),
+        _read_tensors(path, FRONTEND, members),
+        _read_tensors(path, GOLDEN, members),
+        bytes(members[AUDIO]) if AUDIO in members else None,
+    )
+    bundle._check()
+    return bundle
 
 
-def _sha256(file: BinaryIO) -> str:
-    """Of an open file, from its beginning."""
-    digest = hashlib.sha256()
-    file.seek(0)
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """One member's content; compressed ones are no part of the format."""
-    if info.compress_type != zipfile.ZIP_STORED:
-        raise zipfile.BadZipFile(f"{info.filename} is compressed")
-    return archive.read(info)
-
-
-def _read_manifest(path: Path, members: dict[str, bytes]) -> Manifest:
+def _read(path: Path) -> bytes:
+    """The whole file, unless it is larger than a bundle."""
+    if not path.is_file():
+        raise BundleError(f"'{path}' is not a file" if path.exists() else f"'{path}' is missing")
     try:
-        document = json.loads(members[MANIFEST])
-    except ValueError as error:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > LARGEST_BUNDLE:
+                raise BundleError(f"'{path}' has {size} bytes, a bundle at most {LARGEST_BUNDLE}")
+            return file.read(size)
+    except OSError as error:
+        raise BundleError(f"'{path}' cannot be read: {error.strerror}") from error
+
+
+def _read_manifest(path: Path, content: memoryview) -> Manifest:
+    if len(content) > LARGEST_MANIFEST:
+        raise BundleIntegrityError(f"'{path}': {MANIFEST} has {len(content)} bytes")
+    try:
+        document = json.loads(bytes(content))
+    except (ValueError, RecursionError) as error:
         raise BundleIntegrityError(f"'{path}': {MANIFEST} is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise BundleIntegrityError(f"'{path}': {MANIFEST} is not an object")
     version = document.get("format_version")
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise BundleIntegrityError(f"'{path}': {MANIFEST} has no valid 'format_version'")
     if version > FORMAT_VERSION:
         raise BundleVersionError(
-            f"'{path}' has format {version}; this edgeflow reads up to {FORMAT_VERSION}: "
+            f"'{path}' has format {quoted(version)}; this edgeflow reads up to {FORMAT_VERSION}: "
             "update edgeflow"
         )
     digest = document.pop(DIGEST, None)
     try:
         manifest = Manifest.from_dict(upgraded(document))
+        check_manifest(manifest)
     except ConfigError as error:
         raise BundleIntegrityError(f"'{path}': {MANIFEST}: {error}") from error
     if digest != canonical_digest(document):
@@ -208,7 +267,7 @@ def _read_manifest(path: Path, members: dict[str, bytes]) -> Manifest:
     return manifest
 
 
-def _check_hashes(path: Path, members: dict[str, bytes], manifest: Manifest) -> None:
+def _check_hashes(path: Path, members: dict[str, memoryview], manifest: Manifest) -> None:
     for name in members:
         if name != MANIFEST and name not in manifest.members:
             raise BundleIntegrityError(f"'{path}' holds {name!r}, which its manifest does not name")
@@ -218,12 +277,12 @@ def _check_hashes(path: Path, members: dict[str, bytes], manifest: Manifest) -> 
             raise BundleIntegrityError(f"'{path}': {name} was edited: its hash differs")
 
 
-def _read_tensors(path: Path, name: str, members: dict[str, bytes]) -> dict[str, Array]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
+def _read_tensors(
+    path: Path, name: str, members: dict[str, memoryview]
+) -> dict[str, npt.NDArray[Any]]:
+    if len(members[name]) > LARGEST_TENSORS:
+        raise BundleIntegrityError(f"'{path}': {name} has {len(members[name])} bytes")
     try:
-        tensors: dict[str, Array] = load(members[name])
-    except (SafetensorError, ValueError) as error:
+        return read_tensors(bytes(members[name]))
+    except ValueError as error:
         raise BundleIntegrityError(f"'{path}': {name} cannot be read: {error}") from error
-    return tensors

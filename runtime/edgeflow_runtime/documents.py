@@ -9,9 +9,14 @@ import typing
 from typing import Any
 
 from edgeflow_runtime.errors import ConfigError
+from edgeflow_runtime.printable import printable, quoted
 
 if typing.TYPE_CHECKING:
     from typing_extensions import Self
+
+
+LARGEST = (1 << 63) - 1
+"""Of whole numbers: other programs and NumPy hold no larger ones."""
 
 
 class Document:
@@ -42,7 +47,7 @@ class Document:
         fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         for key in document:
             if key not in fields:
-                raise ConfigError(f"{name}: unknown key {key!r}")
+                raise ConfigError(f"{name}: unknown key {quoted(key)}")
         values = {}
         for key, field in fields.items():
             if key in document:
@@ -77,7 +82,10 @@ def _typed(where: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
     if origin is tuple and isinstance(value, list):
         return tuple(_typed(where, item, arguments[0]) for item in value)
     if origin is dict and isinstance(value, dict):
-        return {key: _typed(f"{where}.{key}", item, arguments[1]) for key, item in value.items()}
+        return {
+            key: _typed(f"{where}.{printable(str(key)[:80])}", item, arguments[1])
+            for key, item in value.items()
+        }
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return _float(where, value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -85,7 +93,9 @@ def _typed(where: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
     plain = origin or hint
     if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
         expected = getattr(plain, "__name__", str(plain))
-        raise ConfigError(f"{where}: expected {expected}, found {value!r}")
+        raise ConfigError(f"{where}: expected {expected}, found {quoted(value)}")
+    if plain is int and not -LARGEST <= value <= LARGEST:
+        raise ConfigError(f"{where}: expected a whole number of 64 bits, found {quoted(value)}")
     return value
 
 

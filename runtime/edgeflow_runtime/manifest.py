@@ -7,7 +7,9 @@ from typing import Any
 
 from edgeflow_runtime.audio import Intake
 from edgeflow_runtime.documents import Document
+from edgeflow_runtime.errors import ConfigError
 from edgeflow_runtime.logmel import LogMelSpec
+from edgeflow_runtime.printable import quoted
 from edgeflow_runtime.views import AudioGraph, WindowSpec
 
 FORMAT_VERSION = 3
@@ -16,6 +18,9 @@ for what the older ones called by other names."""
 
 RENAMED = {"monitor": "machine", "window": "view", "wider": "overrides"}
 """Keys of formats 1 and 2, and what they are called since format 3."""
+
+LONGEST_NAME = 100
+"""Characters of a machine's type, and of its id."""
 
 SCORE_UNIT = "nats per dimension of the standardised log-Mel window"
 
@@ -28,6 +33,14 @@ class MachineId(Document):
     """For example ``fan``."""
     machine_id: str
     """For example ``00``."""
+
+    def __post_init__(self) -> None:
+        for text in (self.machine_type, self.machine_id):
+            if not text.isprintable() or len(text) > LONGEST_NAME or "/" in text:
+                raise ConfigError(
+                    f"a machine's type and id have at most {LONGEST_NAME} characters that can be "
+                    f"printed, and no '/', found {quoted(text)}"
+                )
 
     @property
     def name(self) -> str:

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from edgeflow_runtime import golden
 from edgeflow_runtime.arrays import Array, Frames, Nll, Rows, Samples
 from edgeflow_runtime.backends.names import AUDIO, AUTO, FLOW
 from edgeflow_runtime.backends.protocol import Backend
@@ -82,9 +83,10 @@ class Scorer:
         backend: str = AUTO,
         require_gpu: bool = False,
         audio_in: bool = False,
+        prove: bool = True,
         warn: Callable[[str], None] = warn_in_python,
     ) -> Scorer:
-        """Read a bundle and get it ready to score.
+        """Read a bundle, prove it on this machine, and get it ready to score.
 
         Args:
             path: the bundle.
@@ -97,23 +99,28 @@ class Scorer:
             require_gpu: refuse to score on the CPU.
             audio_in: run the graph that starts at the samples. Clips must have its length; what
                 one has beyond it, if less than a hop, as resampling may give, is left out.
+            prove: replay a little of the golden recording first, on the backend that will score.
             warn: told why ``auto`` passes an engine by; a :class:`RuntimeWarning` if not given.
 
         Raises:
             BundleError: the bundle cannot be trusted or read, or lacks the graph.
             ConfigError: the threshold tells nothing apart.
-            BackendError: no backend as asked for can be opened.
+            BackendError: no backend as asked for can be opened, or it does not give the golden
+                scores.
         """
         bundle = Bundle.load(path)
         threshold = _threshold(bundle, threshold)  # before the GPU is taken
+        graph = AUDIO if audio_in else FLOW
         opened = open_backend(
             bundle,
             backend,
-            graph=AUDIO if audio_in else FLOW,
+            graph=graph,
             require_gpu=require_gpu,
             workers=workers,
             warn=warn,
         )
+        if prove:
+            _prove(bundle, graph, opened)
         return cls(
             bundle,
             opened,
@@ -315,6 +322,15 @@ class ScoreStream:
     def _score(self, logmel: Frames) -> Nll:
         windows = self._windows.push(logmel)
         return self._runner.run(windows) if len(windows) else np.empty(0, np.float32)
+
+
+def _prove(bundle: Bundle, graph: str, backend: Backend) -> None:
+    """Replay a little of the golden recording; a backend that fails is let go."""
+    try:
+        golden.prove(bundle, graph, backend)
+    except BaseException:
+        backend.close()
+        raise
 
 
 def _threshold(bundle: Bundle, given: float | None) -> float:

@@ -20,7 +20,7 @@ from edgeflow_runtime.backends.tensorrt.engine_store import EngineStore
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.documents import Document
 from edgeflow_runtime.errors import BundleIntegrityError, EdgeflowError
-from edgeflow_runtime.golden import golden_rows, replay
+from edgeflow_runtime.golden import golden_rows, logmel_difference, replay
 
 OK, DIFFERS, MISSING, NOTE = "ok", "differs", "missing", "note"
 
@@ -56,7 +56,7 @@ def replay_stages(bundle: Bundle, *, every: bool = False) -> Iterator[Stage]:
     if windows.level == DIFFERS:
         return  # what there is has no scores to be held against
     for graph in (FLOW, AUDIO) if bundle.audio_onnx else (FLOW,):
-        cpu = OnnxRuntimeBackend(bundle.graph(graph))
+        cpu = OnnxRuntimeBackend(bundle.graph(graph), signature=bundle.signature(graph))
         yield _nll(bundle, graph, cpu, (1, cpu.batch) if every else (cpu.batch,))
         for name in ENGINES if every else ():
             yield _engine(bundle, graph, name)
@@ -81,9 +81,7 @@ def _through_a_file(samples: Samples, rate_hz: int) -> Stage:
 
 def _logmel(bundle: Bundle) -> Stage:
     """Whether this machine's log-Mel of the samples is the record's."""
-    assert bundle.logmel is not None
-    logmel, recorded = bundle.logmel(bundle.golden["samples"]), bundle.golden["logmel"]
-    worst = float(np.abs(logmel - recorded).max()) if logmel.shape == recorded.shape else np.inf
+    worst = logmel_difference(bundle)
     return _stage("log-Mel", worst, bundle.manifest.tolerances.logmel_db, "dB")
 
 

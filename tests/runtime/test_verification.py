@@ -100,7 +100,9 @@ def test_the_stages_as_a_document(altered, by):
     result = CliRunner().invoke(cli, ["verify", str(path), "--stages", "--json"])
     assert result.exit_code == (2 if by else 0), result.output
     document = json.loads(result.stdout)
-    assert list(document) == ["schema", "bundle_sha256", "verified", "stages"]
+    keys = ["schema", "bundle_sha256", "verified", "stages", "proves", "does_not_prove"]
+    assert list(document) == keys
+    assert any("signature" in text for text in document["does_not_prove"])
     assert document["schema"] == "edgeflow.verification.v1"
     assert document["bundle_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert document["verified"] == (not by)

@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from edgeflow_runtime.arrays import Array, Nll, NllMap, Rows
 from edgeflow_runtime.backends.protocol import processors
 from edgeflow_runtime.errors import BackendError
+from edgeflow_runtime.onnx_graph import FLOAT, UINT8, Port
+from edgeflow_runtime.printable import printable
+
+if TYPE_CHECKING:
+    from edgeflow_runtime.signature import Signature
 
 CPU_BATCH_CELLS = 9 * 32 * 128
 """Cells (frames x bands) per call on a CPU: large enough to amortise the call, small enough for the
 caches. It makes 9 windows of 32 frames, 8 calls for a 10 s clip, or 72 windows of 4 frames."""
+
+
+TYPES = {"tensor(float)": FLOAT, "tensor(uint8)": UINT8}
+"""ONNX's numbers of the types that ONNX Runtime names so."""
+
+
+def rows_per_call(row: Sequence[int]) -> int:
+    """How many rows of this size a call on a CPU takes.
+
+    Example:
+        >>> rows_per_call((32, 128)), rows_per_call((160000,))
+        (9, 1)
+    """
+    return max(1, CPU_BATCH_CELLS // math.prod(row))
 
 
 class OnnxRuntimeBackend:
@@ -27,7 +48,9 @@ class OnnxRuntimeBackend:
     name = "onnxruntime"
     device = "cpu"
 
-    def __init__(self, onnx: bytes, workers: int | None = None) -> None:
+    def __init__(
+        self, onnx: bytes, workers: int | None = None, signature: Signature | None = None
+    ) -> None:
         # What a monitor hears is nobody else's business; it asks this while it is imported.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
@@ -43,10 +66,15 @@ class OnnxRuntimeBackend:
             self._session = onnxruntime.InferenceSession(onnx, options, providers=[provider])
         except Exception as error:  # onnxruntime raises classes of its own, RuntimeError and others
             raise BackendError(f"ONNX Runtime cannot load the flow: {_one_line(error)}") from error
-        source = self._session.get_inputs()[0]
-        self._input = source.name
-        cells = math.prod(source.shape[1:])  # of a window, or more than a batch's of a clip
-        self.batch = max(1, CPU_BATCH_CELLS // cells)
+        inputs = _ports(self._session.get_inputs())
+        outputs = _ports(self._session.get_outputs())
+        (self._input, source), *more = inputs.items()
+        row = [size for size in source.shape[1:] if size]
+        if more or len(row) != len(source.shape) - 1:
+            raise BackendError(f"the graph has more than one input, or a free size: {source.shape}")
+        self.batch = rows_per_call(row)
+        if signature is not None:
+            _check_ports(signature, inputs, outputs)
         running = self._session.get_providers()
         if running != [provider]:
             raise BackendError(f"ONNX Runtime would run on {running}, not on {provider} as asked")
@@ -72,8 +100,31 @@ class OnnxRuntimeBackend:
             results: list[Array] = self._session.run(outputs, {self._input: rows})
         except Exception as error:  # as above
             raise BackendError(f"ONNX Runtime cannot run the flow: {_one_line(error)}") from error
+        if any(result.shape[:1] != rows.shape[:1] for result in results):
+            raise BackendError(
+                f"the flow gives {[result.shape for result in results]} for {len(rows)} rows"
+            )
         return results
 
 
+def _check_ports(signature: Signature, inputs: dict[str, Port], outputs: dict[str, Port]) -> None:
+    """Whether the graph is, once loaded, what it was before."""
+    try:
+        signature.check(inputs, outputs)
+    except ValueError as error:
+        raise BackendError(f"ONNX Runtime makes another graph of the flow: {error}") from error
+
+
+def _ports(values: Iterable[Any]) -> dict[str, Port]:
+    """Inputs or outputs as ONNX Runtime sees them."""
+    return {
+        value.name: Port(
+            TYPES.get(value.type, 0),
+            tuple(size if isinstance(size, int) else None for size in value.shape),
+        )
+        for value in values
+    }
+
+
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return printable(" ".join(str(error).split()))

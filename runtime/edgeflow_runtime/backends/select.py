@@ -56,7 +56,7 @@ def open_backend(
         engine = _best_engine(bundle, graph, require_gpu, warn)
         if engine is not None:
             return engine
-    return OnnxRuntimeBackend(bundle.graph(graph), workers)
+    return OnnxRuntimeBackend(bundle.graph(graph), workers, bundle.signature(graph))
 
 
 def _best_engine(

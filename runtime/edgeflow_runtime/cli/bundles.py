@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from edgeflow_runtime.manifest import Gate, Manifest
     from edgeflow_runtime.views import AudioGraph
 
+PROVES = (
+    "the file is whole: no part of it was damaged or edited by mistake",
+    "this machine computes its golden scores, within the bundle's tolerances",
+)
+DOES_NOT_PROVE = (
+    "who made it: hashes are no signature, and whoever edits a bundle can write them anew",
+    "that its threshold suits the machine it listens to",
+)
+"""What a passed verification means, and what people might take it to mean."""
+
 
 @click.command()
 @click.argument("bundle", type=NamedPath())
@@ -95,6 +105,8 @@ def verify(bundle: Path, stages: bool, as_json: bool) -> None:
     """Check a bundle's hashes and replay its golden recording here.
 
     Each stage from sound to score is held against the record, and the first that differs is named.
+    That proves that the file is whole and that this machine computes as the exporting one did. It
+    does not prove who made the bundle, nor that its threshold suits the machine that it listens to.
     """
     from edgeflow_runtime.bundle import Bundle
     from edgeflow_runtime.errors import BackendError
@@ -112,6 +124,8 @@ def verify(bundle: Path, stages: bool, as_json: bool) -> None:
             "bundle_sha256": whole.sha256,
             "verified": different is None,
             "stages": [stage.to_dict() for stage in replayed],
+            "proves": list(PROVES),
+            "does_not_prove": list(DOES_NOT_PROVE),
         }
         echo_document("edgeflow.verification.v1", document)
     if different:
@@ -120,4 +134,5 @@ def verify(bundle: Path, stages: bool, as_json: bool) -> None:
             f"in: {different.name}"
         )
     if not as_json:
-        click.echo("verified")
+        click.echo(f"verified: {'; '.join(PROVES)}")
+        click.echo(f"not proven: {'; '.join(DOES_NOT_PROVE)}")

@@ -46,6 +46,7 @@ COLOURS = {"normal": "green", "anomalous": "red", "unknown": "yellow"}
 )  # fmt: skip
 @click.option("--require-gpu", is_flag=True, help="Refuse to score on the CPU.")
 @audio_in_option
+@click.option("--no-proof", is_flag=True, help="Score without a replay of the golden recording.")
 @click.option("--every", type=FiniteFloat(0.1, 3600), help="From a pipe: seconds in one clip.")
 @click.option(
     "--rate", type=click.IntRange(100, 10_000_000), help="From a pipe: sample rate in Hz."
@@ -74,6 +75,7 @@ def score(
     backend: str,
     require_gpu: bool,
     audio_in: bool,
+    no_proof: bool,
     every: float | None,
     rate: int | None,
     channels: int,
@@ -100,6 +102,7 @@ def score(
         backend=backend,
         require_gpu=require_gpu,
         audio_in=audio_in,
+        prove=not no_proof,
         warn=warn,
     ) as scorer:
         if "-" in clips:

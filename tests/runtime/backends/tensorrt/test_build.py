@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,11 @@ from click.testing import CliRunner
 import edgeflow_runtime.backends.tensorrt.build as building
 from edgeflow.cli import cli
 from edgeflow_runtime.backends.tensorrt.build import AHEAD_OF_TIME, build_engine
+from edgeflow_runtime.backends.tensorrt.engine_from_onnx import compile_engine
 from edgeflow_runtime.backends.tensorrt.engine_record import COMPILE_CHECK, BuildOrder
 from edgeflow_runtime.backends.tensorrt.engine_store import EngineStore
 from edgeflow_runtime.backends.tensorrt.nvidia_driver import probe_gpu
-from edgeflow_runtime.backends.tensorrt.tensorrt_module import is_installed
+from edgeflow_runtime.backends.tensorrt.tensorrt_module import import_library, is_installed
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.errors import BundleError, DeviceError, EngineError, ProofError, StorageError
 
@@ -94,7 +96,8 @@ def test_a_missing_library_is_one_line_with_its_mend(bundle):
 
 @needs_rtx
 @without_gpu
-def test_an_operator_outside_the_list_is_named(bundle, bundle_with_graph):
+def test_an_operator_outside_the_list_is_named(bundle, bundle_with_graph, tmp_path):
+    """By the bundle's reader, before TensorRT sees it; and by TensorRT's parser, if it did."""
     from onnx import helper, load_from_string
 
     model = load_from_string(Bundle.load(bundle).onnx)
@@ -103,8 +106,14 @@ def test_an_operator_outside_the_list_is_named(bundle, bundle_with_graph):
     model.graph.node.append(helper.make_node("Erf", ["before"], ["after"], name="fine"))
     model.graph.node.append(helper.make_node("Det", ["after"], ["nll"], name="slogdet"))
     path = bundle_with_graph(bundle, model.SerializeToString())
-    with pytest.raises(EngineError, match=r"operator Det \(node 'slogdet'\)"):
+    with pytest.raises(
+        BundleError, match=r"flow\.onnx: the operator 'Erf' is not one"
+    ):
         build_engine(rtx(path), quiet)
+    order = replace(rtx(path), compute_capabilities=AHEAD_OF_TIME)
+    graph, trt = model.SerializeToString(), import_library(order.backend)
+    with pytest.raises(EngineError, match=r"operator Det \(node 'slogdet'\)"):
+        compile_engine(trt, graph, "fp32", order, tmp_path / "engine", None, quiet)
     assert not list(EngineStore(path).folder.glob("*.engine"))
 
 
@@ -196,7 +205,7 @@ def test_a_bundle_that_is_replaced_during_the_build_is_noticed(bundle, tmp_path,
 
     good = build_engine(BuildOrder(str(bundle)), quiet, child(tmp_path, GOOD)).record
     whole = Bundle.load(bundle)
-    parts = (whole.manifest, whole.onnx + b"\0", whole.frontend, whole.golden)
+    parts = (whole.manifest, whole.onnx + bytes([6 << 3 | 2, 1, 65]), whole.frontend, whole.golden)
     # Between the child's answer and the parent's check, as a build of minutes allows.
     last = GOOD + f"\n    os.replace({str(tmp_path / 'other')!r}, r['bundle'])"
     write_bundle(tmp_path / "other", *parts)
