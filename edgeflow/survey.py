@@ -13,6 +13,7 @@ from edgeflow_runtime.errors import AudioError, DataError
 from edgeflow_runtime.hearing import Hearing
 from edgeflow_runtime.logmel import LogMelSpec
 from edgeflow_runtime.logmel_array import ARRAY_SUFFIX, read_logmel_array
+from edgeflow_runtime.printable import printable
 from edgeflow_runtime.progress import track
 from edgeflow_runtime.sound_file import OpenSound, open_sound
 
@@ -90,7 +91,7 @@ class Survey:
         lines.append(
             f"{types} types, {len(self.machines)} machines, {clips} {kind}, {seconds:.0f} s"
         )
-        lines += [f"! {line}" for line in self.wrong] or ["nothing looks wrong"]
+        lines += [f"! {printable(line)}" for line in self.wrong] or ["nothing looks wrong"]
         return "\n".join(lines)
 
 

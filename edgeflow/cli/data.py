@@ -69,4 +69,4 @@ def info(folder: Path, as_json: bool) -> None:
     if as_json:
         echo_document("edgeflow.survey.v1", asdict(result))
     else:
-        say(result.to_table())
+        click.echo(result.to_table())

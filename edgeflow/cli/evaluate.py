@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeflow_runtime.backends.names import BACKENDS, CPU
-from edgeflow_runtime.cli.options import FaultTally, NamedPath, say, warn
+from edgeflow_runtime.cli.options import FaultTally, NamedPath, warn
 
 if TYPE_CHECKING:
     from edgeflow.evaluation import Evaluation
@@ -68,4 +68,4 @@ def _print(evaluation: Evaluation, style: str | None) -> None:
         writer.writeheader()
         writer.writerows([*records, {"machine": "mean", **evaluation.means()}])
     else:
-        say(evaluation)
+        click.echo(evaluation)

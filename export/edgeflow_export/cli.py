@@ -14,7 +14,6 @@ from edgeflow_runtime.cli.options import (
     NamedPath,
     audio_in_option,
     given,
-    say,
     warn,
 )
 
@@ -100,7 +99,7 @@ def export(
                     options,
                     say=partial(_say, folder.name),
                 )
-                say(result)
+                click.echo(result)
 
 
 def _say(name: str, what: str) -> None:

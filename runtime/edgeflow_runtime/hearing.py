@@ -144,6 +144,8 @@ class Hearing:
                 f"'{self._name}' is clipped: {clipped:.1%} of its samples are at full scale: "
                 "lower the gain"
             )
+        if self._high - self._low <= QUIET:
+            self._faulty["still"] = 0
         for name, text in FAULTS.items():
             share = self._faulty[name] / self._samples
             if share >= FAULTY_SHARE:
@@ -162,9 +164,8 @@ class Hearing:
 
 def _faults(samples: Samples, span: float, rate_hz: float, band_hz: float) -> list[tuple[str, int]]:
     """What is wrong with (n,) finite samples, and how many of them have it."""
-    whole, counts = len(samples), [("repeats", _repeats(samples)), ("still", 0)]
-    if span > QUIET:
-        counts[1] = "still", _still(samples, round(STILL_S * rate_hz))
+    whole = len(samples)
+    counts = [("repeats", _repeats(samples)), ("still", _still(samples, round(STILL_S * rate_hz)))]
     probes = _probes(samples)
     glance = probes[:, :GLANCE]
     tests: dict[str, Callable[[], bool]] = {

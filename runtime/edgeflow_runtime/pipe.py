@@ -231,11 +231,13 @@ class PipeBytes:
     def _wait(self, deadline: float) -> None:
         if self._poll is None:
             return
-        wait_s = min(self._timeout_s, deadline - time.monotonic())
-        if wait_s <= 0:
+        left_s = deadline - time.monotonic()
+        wait_s = max(0.0, min(self._timeout_s, left_s))
+        if left_s > 0 and self._poll.poll(math.ceil(wait_s * 1000)):
+            return
+        if wait_s < self._timeout_s:
             raise Stalled("it did not come in time")
-        if not self._poll.poll(math.ceil(wait_s * 1000)):
-            raise Stalled(f"nothing came for {wait_s:.3g} s")
+        raise Stalled(f"nothing came for {wait_s:.3g} s")
 
     def _read(self, size: int) -> bytes:
         """Some bytes, as soon as there are any."""

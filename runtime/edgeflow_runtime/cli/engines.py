@@ -120,5 +120,5 @@ def doctor(context: click.Context, bundle: Path | None, root: Path, as_json: boo
         for finding in findings:
             click.echo(f"{styled(finding.level)}{finding.subject:<21}{finding.detail}")
             if finding.mend:
-                click.echo(f"         run: {finding.mend}")
+                say(f"         run: {finding.mend}")
     context.exit(EXIT_MISSING if any(f.level == "missing" for f in findings) else EXIT_OK)

@@ -43,9 +43,8 @@ def styled(level: str) -> str:
 
 
 def say(text: object) -> None:
-    """Print lines for people on standard output; what is in them cannot steer a terminal."""
-    for line in str(text).split("\n"):
-        click.echo(printable(line))
+    """Print one line for people; what is in it cannot steer a terminal or forge another."""
+    click.echo(printable(text))
 
 
 def warn(text: object) -> None:

@@ -106,9 +106,7 @@ def test_an_operator_outside_the_list_is_named(bundle, bundle_with_graph, tmp_pa
     model.graph.node.append(helper.make_node("Erf", ["before"], ["after"], name="fine"))
     model.graph.node.append(helper.make_node("Det", ["after"], ["nll"], name="slogdet"))
     path = bundle_with_graph(bundle, model.SerializeToString())
-    with pytest.raises(
-        BundleError, match=r"flow\.onnx: the operator 'Erf' is not one"
-    ):
+    with pytest.raises(BundleError, match=r"flow\.onnx: the operator 'Erf' is not one"):
         build_engine(rtx(path), quiet)
     order = replace(rtx(path), compute_capabilities=AHEAD_OF_TIME)
     graph, trt = model.SerializeToString(), import_library(order.backend)
