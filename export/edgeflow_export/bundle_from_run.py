@@ -77,9 +77,9 @@ class Exported:
     def _lines(self) -> Iterator[str]:
         parity, graph, gate, audio = self.parity, self.graph, self.graph.gate, self.audio
         yield (
-            f"{printable(self.path)}: {len(graph.model.graph.node)} nodes, within {parity.worst:.1e} nats/dim "
-            f"of the trained model on {parity.windows} windows, threshold "
-            f"{self.threshold.value:.4f}"
+            f"{printable(self.path)}: {len(graph.model.graph.node)} nodes, within "
+            f"{parity.worst:.1e} nats/dim of the trained model on {parity.windows} windows, "
+            f"threshold {self.threshold.value:.4f}"
         )
         if gate:
             auc = "" if gate.auc_change is None else f"AUC changes by {gate.auc_change:.4f}, "
