@@ -68,8 +68,8 @@ def open_sound(path: Path) -> Iterator[OpenSound]:
     """Open ``path`` for reading.
 
     Raises:
-        AudioError: the file is missing, empty, truncated or no sound; or what goes wrong in the
-            block, unless it is an error of ours.
+        AudioError: the file is missing, empty, truncated, no sound, or does not say how long it is;
+            or something else goes wrong in the block.
     """
     import soundfile
 
@@ -81,6 +81,8 @@ def open_sound(path: Path) -> Iterator[OpenSound]:
         except (soundfile.LibsndfileError, TypeError) as error:
             raise AudioError(f"'{path}' is not a sound file: {_reason(error)}") from error
         with file:
+            if file.frames > OPEN_LENGTH:
+                raise AudioError(f"'{path}' does not say how long it is: convert it to WAV, say")
             yield OpenSound(str(path), file)
 
 
@@ -98,11 +100,9 @@ class OpenSound:
             (n, channels) float32, full scale is 1.
 
         Raises:
-            AudioError: it is damaged or truncated, or does not say how long it is.
+            AudioError: it is damaged or truncated.
         """
         info, name = self.info, self.name
-        if info.samples > OPEN_LENGTH:
-            raise AudioError(f"'{name}' does not say how long it is: convert it to WAV, say")
         size, read = info.samples, 0
         if info.is_long:
             size = max(BLOCK // info.channels, FEWEST_IN_BLOCK)

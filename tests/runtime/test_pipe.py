@@ -28,6 +28,8 @@ class Trickle(io.BytesIO):
     def read(self, size: int | None = -1) -> bytes:
         return super().read(7 if size is None or size < 0 else min(size, 7))
 
+    read1 = read  # type: ignore[assignment]
+
 
 def test_raw_pcm_is_cut_into_clips_with_a_shorter_last_one():
     clips = list(cut_pipe(Trickle(RAMP.tobytes()), PcmFormat(100), seconds=4))
