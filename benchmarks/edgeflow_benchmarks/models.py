@@ -86,7 +86,7 @@ def make_model(spec: ModelSpec, hop: int, clips: list[Path], path: Path) -> Rand
         "logmel": frames[0],
         "nll": _scores(graph, windows[: view.spec.count(len(frames[0]))]),
     }
-    golden["samples"] = np.zeros(FEATURES.samples(spec.frames), np.float32)
+    golden["samples"] = read_sound(clips[0], Intake(FEATURES.rate_hz))
     frontend = {"mean": view.mean, "scale": view.scale}
     frontend |= {"window": logmel.window, "filterbank": logmel.filterbank}
     write_bundle(path, make_manifest(spec, view.spec), graph, frontend, golden)

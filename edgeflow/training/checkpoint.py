@@ -46,17 +46,21 @@ def load_checkpoint(
     try:
         epoch, tensors = _read(path)
         model.load_state_dict(_under("flow.", tensors))
-    except (SafetensorError, RuntimeError, OSError, ValueError) as error:
+        if optimiser is not None:
+            _load_optimiser(optimiser, _under("optimiser.", tensors))
+    except (SafetensorError, RuntimeError, OSError, ValueError, TypeError, KeyError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DamagedRunError(f"'{path}' {DAMAGED} ({reason})") from error
-    if optimiser is not None:
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in _under("optimiser.", tensors).items():
-            index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = value
-        groups = optimiser.state_dict()["param_groups"]
-        optimiser.load_state_dict({"state": state, "param_groups": groups})
     return epoch
+
+
+def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, key = name.split(".")
+        state.setdefault(int(index), {})[key] = value
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
 
 
 def checkpoint_epoch(folder: Path) -> int:
@@ -74,7 +78,7 @@ def checkpoint_epoch(folder: Path) -> int:
 def _read(path: Path) -> tuple[int, dict[str, Tensor]]:
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata = file.metadata()
+        metadata = file.metadata() or {}
     if metadata.get("sha256") != _digest(tensors):
         raise ValueError("its hash differs")
     return int(metadata["epoch"]), tensors

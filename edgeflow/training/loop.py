@@ -17,7 +17,8 @@ from edgeflow.models.model import Model
 from edgeflow.models.spec import Schedule
 from edgeflow.training.checkpoint import load_checkpoint, save_checkpoint
 from edgeflow.training.corpus import Corpus
-from edgeflow_runtime.errors import DamagedRunError, TrainingError
+from edgeflow_runtime.documents import parsed
+from edgeflow_runtime.errors import ConfigError, DamagedRunError, TrainingError
 from edgeflow_runtime.progress import Progress
 from edgeflow_runtime.storage import write_text
 
@@ -94,8 +95,10 @@ def last_row(folder: Path) -> dict[str, Any]:
     """The last epoch's row of the log in ``folder``. Raises ``DamagedRunError``."""
     try:
         rows = (folder / LOG).read_text(encoding="utf-8").splitlines()
-        row: dict[str, Any] = json.loads(rows[-1])
-    except (OSError, ValueError, IndexError) as error:
+        row: dict[str, Any] = parsed(rows[-1])
+        if not {"epoch", "target_nll", "heldout_nll"} <= set(row):
+            raise ConfigError("it is no row of a log")
+    except (OSError, ValueError, IndexError, TypeError, ConfigError) as error:
         raise DamagedRunError(f"'{folder / LOG}' is missing or damaged") from error
     return row
 

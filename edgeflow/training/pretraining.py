@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ from edgeflow.training.checkpoint import checkpoint_epoch, load_checkpoint
 from edgeflow.training.corpus import Corpus
 from edgeflow.training.loop import Task, mean_nll, train
 from edgeflow.training.recipe import Recipe
-from edgeflow_runtime.errors import DamagedRunError, StorageError
+from edgeflow_runtime.documents import parsed
+from edgeflow_runtime.errors import ConfigError, DamagedRunError, StorageError
 from edgeflow_runtime.storage import write_text
 
 CEILING = "ceiling.json"
@@ -107,8 +109,11 @@ def fresh_model(recipe: Recipe, corpus: Corpus, starts: torch.Tensor) -> Model:
 
 def _ceiling(folder: Path, model: Model, corpus: Corpus) -> float:
     path = folder / CEILING
-    with suppress(OSError, ValueError, KeyError, TypeError):  # not there, or damaged: made anew
-        return float(json.loads(path.read_text(encoding="utf-8"))["ceiling"])
+    # Not there, or damaged: made anew.
+    with suppress(OSError, ValueError, KeyError, TypeError, OverflowError, ConfigError):
+        kept = float(parsed(path.read_text(encoding="utf-8"))["ceiling"])
+        if math.isfinite(kept):
+            return kept
     ceiling = mean_nll(model, corpus, corpus.all_starts())
     write_text(path, json.dumps({"ceiling": ceiling}) + "\n")
     return ceiling

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+import numpy as np
 
 from edgeflow.models import build
 from edgeflow.models.model import Model
 from edgeflow.training.checkpoint import checkpoint_epoch, load_checkpoint
 from edgeflow.training.loop import last_row
 from edgeflow.training.recipe import Recipe, upgraded
-from edgeflow_runtime.documents import Document
+from edgeflow_runtime.documents import Document, parsed
 from edgeflow_runtime.errors import ConfigError, DamagedRunError, TrainingError
 from edgeflow_runtime.manifest import Features
+from edgeflow_runtime.tensors import read_tensors
 from edgeflow_runtime.views import View
 
 RECORD = "run.json"
@@ -83,14 +82,7 @@ class TrainedRun:
             )
         model = build(record.recipe.settings.model)
         load_checkpoint(folder, model)
-        try:
-            standard = load_file(folder / STANDARD)
-            view = View(record.recipe.settings.view, standard["mean"], standard["scale"])
-        except (SafetensorError, OSError, KeyError) as error:
-            raise DamagedRunError(
-                f"'{folder / STANDARD}' is missing or damaged: delete the folder to train anew"
-            ) from error
-        return cls(folder, record, model.eval(), view)
+        return cls(folder, record, model.eval(), _view(folder, record))
 
     def __str__(self) -> str:
         """How the training ended, in a line."""
@@ -108,6 +100,22 @@ class TrainedRun:
         record, recipe = self.record, self.record.recipe
         logmel = None if record.arrays else recipe.logmel
         return Features(len(self.view.mean), record.min_rate_hz, recipe.channel, logmel)
+
+
+def _view(folder: Path, record: RunRecord) -> View:
+    """What the run's model sees. Raises ``DamagedRunError``."""
+    path, settings = folder / STANDARD, record.recipe.settings
+    try:
+        standard = read_tensors(path.read_bytes())
+        mean, scale = standard["mean"], standard["scale"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DamagedRunError(
+            f"'{path}' is missing or damaged: delete the folder to train anew"
+        ) from error
+    bands = (settings.model.bands,)
+    if mean.shape != bands or scale.shape != bands or not np.isfinite([mean, scale]).all():
+        raise DamagedRunError(f"'{path}' is of another model: delete the folder to train anew")
+    return View(settings.view, mean, scale)
 
 
 def is_finished(folder: Path) -> bool:
@@ -143,7 +151,7 @@ def read_record(folder: Path) -> RunRecord | None:
     if not path.exists():
         return None
     try:
-        return RunRecord.from_dict(_upgraded(json.loads(path.read_text(encoding="utf-8"))))
+        return RunRecord.from_dict(_upgraded(parsed(path.read_text(encoding="utf-8"))))
     except (ValueError, ConfigError, KeyError, TypeError) as error:
         raise TrainingError(
             f"'{path}' cannot be used: delete its folder to train from the start ({error})"

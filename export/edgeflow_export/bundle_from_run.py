@@ -19,10 +19,11 @@ from edgeflow_export.parity import Parity, check_parity
 from edgeflow_export.precision import TypedGraph, check_tolerance, give_precision, nll_tolerance
 from edgeflow_export.run_clips import RunClips, evenly
 from edgeflow_export.threshold import threshold_from_scores
-from edgeflow_runtime.arrays import Scores, Windows
+from edgeflow_runtime.arrays import Nll, Scores, Windows
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.protocol import nll_of
-from edgeflow_runtime.errors import ExportError
+from edgeflow_runtime.errors import ConfigError, ExportError
+from edgeflow_runtime.limits import check_claims, check_manifest
 from edgeflow_runtime.manifest import (
     FORMAT_VERSION,
     Manifest,
@@ -144,7 +145,8 @@ def bundle_from_run(
         say: told what is going on.
 
     Raises:
-        ExportError: the graph has a forbidden operator or another score, or clips are missing.
+        ExportError: the graph has a forbidden operator or another score, clips are missing, or the
+            threshold tells nothing apart.
         PrecisionError: the precision costs more than the gate allows.
         StorageError: the disk refuses the write.
     """
@@ -179,9 +181,19 @@ def bundle_from_run(
     if graph.gate:
         check_tolerance(nll_tolerance(graph.gate), golden["nll"])
     manifest = _manifest(run, threshold, graph, audio)
+    _check_claims(manifest, golden["nll"])
     onnx_audio = audio.onnx if audio else None
     write_bundle(path, manifest, onnx_flow, clips.frontend(), golden, onnx_audio)
     return Exported(path, parity, threshold, graph, audio)
+
+
+def _check_claims(manifest: Manifest, golden: Nll) -> None:
+    """Refuse here what a board would refuse later."""
+    try:
+        check_manifest(manifest)
+        check_claims(manifest.threshold.value, manifest.tolerances.nll, golden)
+    except ConfigError as error:
+        raise ExportError(f"no board would take this bundle: {error}") from error
 
 
 def _typed(

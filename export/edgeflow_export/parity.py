@@ -15,10 +15,11 @@ from edgeflow_export.audio_onnx import AUDIO_OUTPUTS
 from edgeflow_runtime.arrays import Array
 from edgeflow_runtime.backends.protocol import Backend, filled, nll_of
 from edgeflow_runtime.errors import ExportError, ParityError
+from edgeflow_runtime.limits import ROUNDING
 from edgeflow_runtime.logmel import LogMel
 from edgeflow_runtime.views import AudioGraph, View, encode
 
-MAX_DIFFERENCE = 1e-4
+MAX_DIFFERENCE = ROUNDING
 """Nats per dimension; export refuses above it."""
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from edgeflow_runtime.archive import members_of
 from edgeflow_runtime.arrays import Array
 from edgeflow_runtime.backends import names
+from edgeflow_runtime.documents import parsed
 from edgeflow_runtime.errors import (
     BundleError,
     BundleIntegrityError,
@@ -243,9 +244,9 @@ def _read_manifest(path: Path, content: memoryview) -> Manifest:
     if len(content) > LARGEST_MANIFEST:
         raise BundleIntegrityError(f"'{path}': {MANIFEST} has {len(content)} bytes")
     try:
-        document = json.loads(bytes(content))
-    except (ValueError, RecursionError) as error:
-        raise BundleIntegrityError(f"'{path}': {MANIFEST} is not JSON: {error}") from error
+        document = parsed(bytes(content))
+    except ConfigError as error:
+        raise BundleIntegrityError(f"'{path}': {MANIFEST}: {error}") from error
     if not isinstance(document, dict):
         raise BundleIntegrityError(f"'{path}': {MANIFEST} is not an object")
     version = document.get("format_version")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import types
 import typing
@@ -13,6 +14,22 @@ from edgeflow_runtime.printable import printable, quoted
 
 if typing.TYPE_CHECKING:
     from typing_extensions import Self
+
+
+def parsed(text: str | bytes) -> Any:  # noqa: ANN401
+    """What a text says in JSON.
+
+    Raises:
+        ConfigError: it is no JSON, or is nested deeper than it can be read.
+
+    Example:
+        >>> parsed('{"hop": 4}')
+        {'hop': 4}
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"it is not JSON: {error}") from error
 
 
 LARGEST = (1 << 63) - 1

@@ -16,6 +16,7 @@ from edgeflow_runtime.arrays import Nll
 from edgeflow_runtime.audio import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from edgeflow_runtime.documents import Document
 from edgeflow_runtime.errors import ConfigError
+from edgeflow_runtime.signature import AUDIO_INPUTS
 
 if TYPE_CHECKING:
     from edgeflow_runtime.manifest import Manifest
@@ -40,7 +41,6 @@ MOST_ENTRIES = 1000
 """Of a list or a table: versions, batch sizes, conditioners."""
 
 PRECISIONS = ("fp32", "fp16", "int8")
-ENCODINGS = ("float32", "int16")
 
 RANGES: dict[str, tuple[float, float]] = {
     "Features.bands": (1, 4096),
@@ -63,10 +63,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "AudioGraph.buckets": (1, 1 << 16),
     "AudioGraph.tolerance": (0, 1),
 }
-"""The least and the most of a number, by document and field. Those that are not named here only
-tell how it was trained; they are at most :data:`ANY`."""
-
-ANY = float(1 << 63)
+"""The least and the most of a number, by document and field. The others only tell how it was trained,
+but for the threshold, which :func:`check_claims` looks at."""
 
 ROUNDING = 1e-4
 """Nats per dimension by which a window's NLL may differ between two machines in float32."""
@@ -93,7 +91,7 @@ def check_manifest(manifest: Manifest) -> None:
         raise ConfigError(f"the precision is one of {', '.join(PRECISIONS)}, found {precisions}")
     if audio is None:
         return
-    if spec is None or audio.encoding not in ENCODINGS or not audio.buckets:
+    if spec is None or audio.encoding not in AUDIO_INPUTS or not audio.buckets:
         raise ConfigError("the graph that starts at the samples wants log-Mel and an encoding")
     if audio.samples < spec.samples(view.frames):
         raise ConfigError(f"a clip of {audio.samples} samples holds no window")
@@ -119,7 +117,7 @@ def _check_value(where: str, value: Any) -> None:  # noqa: ANN401
             f"{value[:80]!r}"
         )
     if isinstance(value, (int, float)):
-        low, high = RANGES.get(where, (-ANY, ANY))
+        low, high = RANGES.get(where, (-math.inf, math.inf))
         if not low <= value <= high:
             raise ConfigError(f"{where}: expected {low:g} to {high:g}, found {value!r}")
     return None

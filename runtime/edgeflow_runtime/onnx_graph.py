@@ -195,6 +195,7 @@ def _port(content: Bytes) -> tuple[str, Port]:
 def _size(content: Bytes) -> int | None:
     """One dimension; ``None`` where it is free, with or without a name."""
     found = message(content, {1: VARINT, 2: BYTES, 3: BYTES}, {})
+    text_of(found, 2)  # the name of a free size, which others decode as well
     return integer(found, 1) if 1 in found else None
 
 

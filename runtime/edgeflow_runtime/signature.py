@@ -84,6 +84,8 @@ class Signature:
         rows = rows_per_call(self.row)
         sizes = sizes_of(graph, {self.name: (rows, *self.row)})
         for name, port in graph.outputs.items():
+            if name in graph.constants or name in graph.inputs:
+                raise ValueError(f"{name!r} is no result but a constant, or what went in")
             made = sizes.get(name, ())
             if replace(port, shape=(None, *made[1:])) != port or made[:1] != (rows,):
                 raise ValueError(f"it says that {name!r} is {port.shape}, and makes {made}")

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from edgeflow_runtime.documents import parsed
 from edgeflow_runtime.errors import ConfigError
 from edgeflow_runtime.logmel import LogMelSpec
 from edgeflow_runtime.manifest import Features, Tolerances
@@ -47,3 +48,23 @@ def test_missing_keys_and_other_documents_are_refused():
         Features.from_dict(document)
     with pytest.raises(ConfigError, match="expected an object, found list"):
         Features.from_dict([])
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", b"\xff\xfe\xff", "1" * 5000])
+def test_text_that_is_no_json(text: str | bytes):
+    with pytest.raises(ConfigError, match="it is not JSON"):
+        parsed(text)
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), 1 << 63])
+def test_whole_numbers_have_64_bits(value: int):
+    with pytest.raises(ConfigError, match=r"LogMelSpec\.hop: expected a whole number of 64 bits"):
+        LogMelSpec.from_dict(LogMelSpec().to_dict() | {"hop": value})
+
+
+def test_what_is_found_is_shown_in_one_line():
+    for value in ("\x1b[2J\n" * 1000, [[]] * 1000, {"a": 10**400}):
+        with pytest.raises(ConfigError) as caught:
+            LogMelSpec.from_dict(LogMelSpec().to_dict() | {"hop": value})
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 200

@@ -21,6 +21,9 @@ CPU_BATCH_CELLS = 9 * 32 * 128
 caches. It makes 9 windows of 32 frames, 8 calls for a 10 s clip, or 72 windows of 4 frames."""
 
 
+FATAL = 4
+"""ONNX Runtime's severity of what ends the process."""
+
 TYPES = {"tensor(float)": FLOAT, "tensor(uint8)": UINT8}
 """ONNX's numbers of the types that ONNX Runtime names so."""
 
@@ -55,19 +58,21 @@ class OnnxRuntimeBackend:
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
-        onnxruntime.set_default_logger_severity(3)
+        # What it prints of an error it raises as well; only here can it not steer a terminal.
+        onnxruntime.set_default_logger_severity(FATAL)
         onnxruntime.disable_telemetry_events()
         self.workers = workers or processors()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
+        options.log_severity_level = FATAL
         provider = "CPUExecutionProvider"
         try:
             self._session = onnxruntime.InferenceSession(onnx, options, providers=[provider])
+            inputs = _ports(self._session.get_inputs())
+            outputs = _ports(self._session.get_outputs())
         except Exception as error:  # onnxruntime raises classes of its own, RuntimeError and others
             raise BackendError(f"ONNX Runtime cannot load the flow: {_one_line(error)}") from error
-        inputs = _ports(self._session.get_inputs())
-        outputs = _ports(self._session.get_outputs())
         (self._input, source), *more = inputs.items()
         row = [size for size in source.shape[1:] if size]
         if more or len(row) != len(source.shape) - 1:

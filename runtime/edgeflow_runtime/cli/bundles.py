@@ -134,5 +134,7 @@ def verify(bundle: Path, stages: bool, as_json: bool) -> None:
             f"in: {different.name}"
         )
     if not as_json:
-        click.echo(f"verified: {'; '.join(PROVES)}")
-        click.echo(f"not proven: {'; '.join(DOES_NOT_PROVE)}")
+        for what, texts in (("proven", PROVES), ("not proven", DOES_NOT_PROVE)):
+            for text in texts:
+                click.echo(f"{what:<12}{text}")
+        click.echo("verified")

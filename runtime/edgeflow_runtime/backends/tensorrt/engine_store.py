@@ -25,6 +25,7 @@ from pathlib import Path
 
 from edgeflow_runtime.backends.names import ENGINES, GRAPHS
 from edgeflow_runtime.backends.tensorrt.engine_record import RECORD_VERSION, EngineKey, EngineRecord
+from edgeflow_runtime.documents import parsed
 from edgeflow_runtime.errors import ConfigError, EngineError, StorageError
 from edgeflow_runtime.storage import write_text
 
@@ -62,10 +63,10 @@ class EngineStore:
         """
         path = self._sidecar(graph, backend)
         try:
-            document = json.loads(_read(path, LARGEST_SIDECAR))
+            document = parsed(_read(path, LARGEST_SIDECAR))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError, ConfigError) as error:
             raise EngineError(f"'{path}' cannot be read: {self._mend}") from error
         version = document.get("record_version") if isinstance(document, dict) else None
         if version != RECORD_VERSION:
