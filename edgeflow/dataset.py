@@ -14,8 +14,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeflow_runtime.clip_reader import ARRAY_SUFFIX
 from edgeflow_runtime.errors import ConfigError, DataError
+from edgeflow_runtime.logmel_array import ARRAY_SUFFIX
 from edgeflow_runtime.manifest import MachineId
 
 CLIP_NAME = re.compile(r"(normal|anomaly)_id_([0-9A-Za-z]+)_(\d+)\.(?:wav|flac|npy)", re.IGNORECASE)

@@ -8,20 +8,24 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 from platformdirs import user_cache_dir
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from edgeflow_runtime.arrays import Frames
-from edgeflow_runtime.clip_reader import ARRAY_SUFFIX, ClipReader
+from edgeflow_runtime.clip_file import blamed_on, regular_size
+from edgeflow_runtime.clip_reader import ClipReader
 from edgeflow_runtime.errors import AudioError, DataError, StorageError
 from edgeflow_runtime.logmel import LogMel
+from edgeflow_runtime.logmel_array import ARRAY_SUFFIX
 from edgeflow_runtime.manifest import Features
 from edgeflow_runtime.progress import track
 from edgeflow_runtime.storage import write_bytes
 
-FEATURES_VERSION = 1
-"""Raised when the same sound and parameters give other features, so that old ones are not used."""
+FEATURES_VERSION = 2
+"""Raised when the same sound and parameters give other features, or are refused, so that old ones
+are not used."""
 
 
 def cache_root() -> Path:
@@ -92,8 +96,11 @@ class FeatureStore:
         if clip.logmel is not None:
             return clip.logmel
         assert self.logmel is not None
-        assert clip.samples is not None
-        return self.logmel(clip.samples)
+        with blamed_on(str(path)):
+            if clip.blocks is not None:
+                return np.concatenate(list(self.logmel.of_blocks(clip.blocks)))
+            assert clip.samples is not None
+            return self.logmel(clip.samples)
 
 
 def _version(features: Features, logmel: LogMel | None) -> str:
@@ -107,7 +114,9 @@ def _version(features: Features, logmel: LogMel | None) -> str:
 
 
 def _content_key(path: Path) -> str:
-    try:
-        return hashlib.blake2b(path.read_bytes(), digest_size=20).hexdigest()
-    except OSError as error:
-        raise AudioError(f"'{path}' cannot be read: {error.strerror}") from error
+    regular_size(path)
+    digest = hashlib.blake2b(digest_size=20)
+    with blamed_on(str(path)), path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

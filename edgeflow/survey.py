@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeflow.dataset import Dataset, Machine
-from edgeflow_runtime.audio import Intake, check_audible, check_finite, read_sound, sound_info
-from edgeflow_runtime.clip_reader import ARRAY_SUFFIX, read_logmel_array
+from edgeflow_runtime.audio import check_rate
 from edgeflow_runtime.errors import AudioError, DataError
+from edgeflow_runtime.hearing import Hearing
 from edgeflow_runtime.logmel import LogMelSpec
+from edgeflow_runtime.logmel_array import ARRAY_SUFFIX, read_logmel_array
+from edgeflow_runtime.printable import printable
 from edgeflow_runtime.progress import track
+from edgeflow_runtime.sound_file import OpenSound, open_sound
 
 USUAL_RATE_HZ = 16000
 
@@ -88,7 +91,7 @@ class Survey:
         lines.append(
             f"{types} types, {len(self.machines)} machines, {clips} {kind}, {seconds:.0f} s"
         )
-        lines += [f"! {line}" for line in self.wrong] or ["nothing looks wrong"]
+        lines += [f"! {printable(line)}" for line in self.wrong] or ["nothing looks wrong"]
         return "\n".join(lines)
 
 
@@ -125,19 +128,31 @@ def _look(path: Path) -> ClipFacts:
     if path.suffix.lower() == ARRAY_SUFFIX:
         return _look_at_array(path)
     try:
-        info = sound_info(path)
+        with open_sound(path) as sound:
+            info = sound.info
+            fault = _fault_of_channels(sound)
     except AudioError as error:
         return ClipFacts(0, 0, 0, str(error))
-    fault = None
-    try:
-        for channel in range(info.channels):
-            sound = read_sound(path, Intake(info.rate_hz, channel=channel))
-            check_audible(str(path), check_finite(str(path), sound))
-        if info.seconds * USUAL_RATE_HZ < LogMelSpec().samples(FEWEST_FRAMES):
-            fault = f"'{path}' is too short: {info.seconds:.3f} s"
-    except AudioError as error:
-        fault = str(error)
+    if not fault and info.seconds * USUAL_RATE_HZ < LogMelSpec().samples(FEWEST_FRAMES):
+        fault = f"'{path}' is too short: {info.seconds:.3f} s"
     return ClipFacts(info.seconds, info.rate_hz, info.channels, fault)
+
+
+def _fault_of_channels(sound: OpenSound) -> str | None:
+    """What is wrong with the first channel that is faulty; the file is read once for all."""
+    rate_hz, channels = sound.info.rate_hz, sound.info.channels
+    names = [sound.name if channels == 1 else f"{sound.name}, channel {k}" for k in range(channels)]
+    hearings = [Hearing(name, rate_hz, min(rate_hz, USUAL_RATE_HZ)) for name in names]
+    try:
+        check_rate(sound.name, rate_hz, 0)
+        for block in sound.blocks():
+            for hearing, column in zip(hearings, block.T, strict=True):
+                hearing.hear(column)
+        for hearing in hearings:
+            hearing.check()
+    except AudioError as error:
+        return str(error)
+    return None
 
 
 def _look_at_array(path: Path) -> ClipFacts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ import click
 
 from edgeflow import __version__
 from edgeflow_runtime.errors import EdgeflowError
+from edgeflow_runtime.printable import one_line, printable
 
 COMMANDS = {
     "data": ("edgeflow.cli.data:data", "Make and look at data sets."),
@@ -112,7 +114,7 @@ def _one_line() -> Iterator[None]:
     except click.UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # asks for the help, and gets it
             raise
-        raise Fault(" ".join(error.format_message().split())) from error
+        raise Fault(one_line(error.format_message())) from error
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except KeyboardInterrupt:
@@ -130,7 +132,7 @@ def _one_line() -> Iterator[None]:
 
 def _describe(error: BaseException) -> str:
     """One line for any error; what nobody foresaw must not pass for a verdict either."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if isinstance(error, EdgeflowError):
         return text
     if isinstance(error, ModuleNotFoundError):
@@ -138,7 +140,7 @@ def _describe(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return f"out of memory: {text}".removesuffix(": ")
     if isinstance(error, OSError):
-        where = f"'{error.filename}': " if error.filename else ""
+        where = f"'{printable(error.filename)}': " if error.filename else ""
         return f"{where}{error.strerror or text}"
     more = "please report it; EDGEFLOW_DEBUG=1 shows more"
     return f"unforeseen: {type(error).__name__}: {text}; {more}"
@@ -169,6 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if sys.stderr is None:  # closed by whoever started us: no file may take its place
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):  # a name may hold what the terminal's code lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGINT, _interrupt)
     try:
         return cli.main(arguments, prog_name="edgeflow", standalone_mode=False) or 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edgeflow_runtime.cli.options import FiniteFloat, echo_document
+from edgeflow_runtime.cli.options import FiniteFloat, NamedPath, echo_document, say
 
 
 @click.group()
@@ -16,7 +16,7 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=NamedPath())
 @click.option("--types", help="Machine types, separated by commas; all six if not given.")
 @click.option("--machines", type=int, default=4, show_default=True, help="Machines of each type.")
 @click.option(
@@ -51,11 +51,11 @@ def synth(
     chosen = MACHINE_TYPES if types is None else tuple(t.strip() for t in types.split(","))
     spec = SynthSpec(chosen, machines, clips, seconds, snr, seed)
     written = synthesise(out, spec)
-    click.echo(f"{out}: {f'{written} clips written' if written else 'already there'}")
+    say(f"{out}: {f'{written} clips written' if written else 'already there'}")
 
 
 @data.command()
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("folder", type=NamedPath(), metavar="DIR")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def info(folder: Path, as_json: bool) -> None:
     """Show the types, machines, clips, seconds and rates of a data set, and what looks wrong.

@@ -5,22 +5,21 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgeflow_runtime.backends.names import BACKENDS, CPU
-from edgeflow_runtime.cli.options import FaultTally
+from edgeflow_runtime.cli.options import FaultTally, NamedPath, warn
 
 if TYPE_CHECKING:
     from edgeflow.evaluation import Evaluation
 
 
 @click.command()
-@click.argument("run_or_bundle", type=click.Path(path_type=Path), metavar="RUN|BUNDLE")
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("run_or_bundle", type=NamedPath(), metavar="RUN|BUNDLE")
+@click.argument("data", type=NamedPath())
 @click.option("--json", "style", flag_value="json", help="A JSON document.")
 @click.option("--csv", "style", flag_value="csv", help="Comma-separated values.")
 @click.option("--channel", type=click.IntRange(min=0), help="Channel to listen to; 0 is the first.")
@@ -45,7 +44,6 @@ def evaluate(
 
     dataset = Dataset.scan(data)
     results = []
-    warn = partial(click.echo, err=True)
     with FaultTally() as tally:
         for path in find_monitors(run_or_bundle):
             with tally.one():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeflow.models import MODELS, PRESETS
-from edgeflow_runtime.cli.options import FaultTally, FiniteFloat
+from edgeflow_runtime.cli.options import FaultTally, FiniteFloat, NamedPath, say
 
 if TYPE_CHECKING:
     from edgeflow.dataset import Dataset, Machine
@@ -40,7 +40,7 @@ OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
 
 
 @click.command(context_settings={"token_normalize_func": lambda name: OLD_NAMES.get(name, name)})
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=NamedPath())
 @click.option("--type", "machine_type", help="Machine type, for example fan.")
 @click.option("--id", "machine_id", help="Machine id, for example 00.")
 @click.option("--all", "every", is_flag=True, help="Every machine found (of --type, if given).")
@@ -57,7 +57,7 @@ OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
     help="Likelihood alone, or against outliers by equation (4) or (5).",
 )  # fmt: skip
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path),
+    "-o", "--output", required=True, type=NamedPath(),
     help="Folder of the run; with --all, one folder a machine below it.",
 )  # fmt: skip
 @click.option(
@@ -151,7 +151,7 @@ def train(
                     device=device,
                     corpora=corpora,
                 )
-                click.echo(f"{folder}: {'already trained' if finished else run}")
+                say(f"{folder}: {'already trained' if finished else run}")
 
 
 def _machines(

@@ -16,9 +16,9 @@ from edgeflow.features import FeatureStore
 from edgeflow.losses import LossSpec
 from edgeflow.training.recipe import Recipe
 from edgeflow_runtime.arrays import Frames
-from edgeflow_runtime.audio import sound_info
 from edgeflow_runtime.errors import AudioError, DataError
 from edgeflow_runtime.manifest import Features
+from edgeflow_runtime.sound_file import sound_info
 from edgeflow_runtime.views import View, ViewSpec
 
 DEAD_DB = 1e-3

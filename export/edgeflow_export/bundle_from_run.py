@@ -31,6 +31,7 @@ from edgeflow_runtime.manifest import (
     Tolerances,
     Training,
 )
+from edgeflow_runtime.printable import printable
 
 PARITY_CLIPS = 32
 """Clips on which torch and the exported graph are compared, and on which int8 is calibrated."""
@@ -77,9 +78,9 @@ class Exported:
     def _lines(self) -> Iterator[str]:
         parity, graph, gate, audio = self.parity, self.graph, self.graph.gate, self.audio
         yield (
-            f"{self.path}: {len(graph.model.graph.node)} nodes, within {parity.worst:.1e} nats/dim "
-            f"of the trained model on {parity.windows} windows, threshold "
-            f"{self.threshold.value:.4f}"
+            f"{printable(self.path)}: {len(graph.model.graph.node)} nodes, within "
+            f"{parity.worst:.1e} nats/dim of the trained model on {parity.windows} windows, "
+            f"threshold {self.threshold.value:.4f}"
         )
         if advised := advice(self.threshold):
             yield advised

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import click
 
-from edgeflow_runtime.cli.options import FaultTally, FiniteFloat, audio_in_option, given
+from edgeflow_runtime.cli.options import (
+    FaultTally,
+    FiniteFloat,
+    NamedPath,
+    audio_in_option,
+    given,
+    warn,
+)
 
 ENCODINGS = ("float32", "int16")
 
@@ -32,12 +39,12 @@ def _apart(args: list[str]) -> Iterator[str]:
 
 
 @click.command(cls=Export)
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=NamedPath())
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path),
+    "-o", "--output", required=True, type=NamedPath(),
     help="The bundle NAME.edgeflow, or a folder if RUN holds several runs.",
 )  # fmt: skip
-@click.option("--data", type=click.Path(path_type=Path), help="The data set, if it has moved.")
+@click.option("--data", type=NamedPath(), help="The data set, if it has moved.")
 @click.option(
     "--false-alarms", type=FiniteFloat(0, 0.5, min_open=True, max_open=True), default=0.01,
     show_default=True, help="Share of normal clips that the threshold lets alarm.",
@@ -96,7 +103,7 @@ def export(
 
 
 def _say(name: str, what: str) -> None:
-    click.echo(f"{name}: {what}", err=True)
+    warn(f"{name}: {what}")
 
 
 def _target(output: Path, name: str, *, several: bool) -> Path:

@@ -12,9 +12,10 @@ from edgeflow.dataset import Dataset
 from edgeflow.features import FeatureStore
 from edgeflow.training.run import TrainedRun
 from edgeflow_runtime.arrays import Array, Samples, Windows
-from edgeflow_runtime.audio import sound_info
+from edgeflow_runtime.audio import read_sound
 from edgeflow_runtime.backends.protocol import Backend, nll_of
 from edgeflow_runtime.errors import ExportError
+from edgeflow_runtime.sound_file import sound_info
 
 Item = TypeVar("Item")
 
@@ -54,9 +55,9 @@ class RunClips:
 
     def samples(self, name: str) -> Samples:
         """A clip's (n,) samples at the monitor's rate. Raises :class:`AudioError`."""
-        samples = self._store.reader.read(self._present(name)).samples
-        assert samples is not None
-        return samples
+        reader = self._store.reader
+        assert reader.intake is not None
+        return read_sound(self._present(name), reader.intake, allow_clipped=reader.allow_clipped)
 
     def golden(self, backend: Backend) -> dict[str, Array]:
         """A clip, held out if one is, with what it must give: samples, log-Mel, NLL.

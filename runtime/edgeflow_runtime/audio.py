@@ -1,71 +1,26 @@
-"""From a sound file to samples: float32, one channel, at the monitor's rate, fit to be judged."""
+"""From a sound to samples: float32, one channel, at the monitor's rate, fit to be judged."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeflow_runtime.arrays import Channels, Samples
+from edgeflow_runtime.arrays import Samples
 from edgeflow_runtime.errors import AudioError
-
-if TYPE_CHECKING:
-    import soundfile
-
-SOUND_SUFFIXES = (".wav", ".flac")
-"""File names that a folder is searched for."""
-
-SILENCE = 2 / 32768
-"""A clip whose samples all lie within two steps of 16 bits holds no sound."""
-
-OPEN_WAV_BYTES = 0x7FFFF000
-"""Data lengths from here on are what recorders write that do not know the length yet."""
-
-OPEN_LENGTH = 1 << 40
-"""More samples than a file can hold: its header leaves the length open."""
+from edgeflow_runtime.hearing import SILENCE, Hearing
+from edgeflow_runtime.sound_file import OpenSound, open_sound
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 100, 10_000_000
 """Rates that sound is recorded at lie well between."""
 
-LOUDEST = 1e4
-"""Full scale is 1; samples beyond this are no sound but numbers gone wrong."""
-
-FULL_SCALE = 32767 / 32768
-"""Samples at or above this magnitude lie on the converter's rail."""
-
-CLIPPED_SHARE = 0.01
-"""The share of samples on the rail from which a clip is called clipped."""
-
-
-@dataclass(frozen=True)
-class SoundInfo:
-    """What a sound file's header says."""
-
-    rate_hz: int
-    """Sample rate in Hz."""
-    channels: int
-    """Number of channels."""
-    samples: int
-    """Samples per channel."""
-
-    @property
-    def seconds(self) -> float:
-        """Length in seconds."""
-        return self.samples / self.rate_hz
-
-
-def sound_info(path: str | Path) -> SoundInfo:
-    """Read the header of ``path``.
-
-    Raises:
-        AudioError: the file is missing, empty, truncated or no sound.
-    """
-    with _open(Path(path)) as file:
-        return SoundInfo(file.samplerate, file.channels, file.frames)
+MOST_CHANNELS = 1024
+"""No recorder has more, and libsndfile reads no more."""
 
 
 @dataclass(frozen=True)
@@ -95,41 +50,64 @@ class Intake:
         check_rate(name, rate_hz, self.min_rate_hz)
         return choose_channel(name, channels, self.channel, self.usual_channel)
 
-    def at_rate(self, name: str, samples: Samples, rate_hz: int) -> Samples:
-        """(n,) finite samples at ``rate_hz``, brought to the monitor's rate.
-
-        Raises:
-            AudioError: a sample is NaN, infinite, or far beyond full scale, or there are too few.
-        """
-        taken = resample(check_finite(name, samples), rate_hz, self.rate_hz, self.min_rate_hz)
-        if 0 < len(taken) < self.fewest:
-            raise AudioError(f"'{name}' is too short: {len(taken)} of {self.fewest} samples needed")
-        return taken
+    def band_hz(self, rate_hz: int) -> int:
+        """The lowest of the rates that a sound passes: half of it is all that a model hears."""
+        return min(rate_hz, self.rate_hz, self.min_rate_hz or rate_hz)
 
 
-def read_sound(path: str | Path, intake: Intake) -> Samples:
-    """Read one channel of a sound file and bring it to the monitor's rate.
+def read_sound(path: str | Path, intake: Intake, *, allow_clipped: bool = False) -> Samples:
+    """Read one channel of a sound file, whole, and bring it to the monitor's rate.
 
     Args:
         path: a file that libsndfile reads, PCM or float, of any rate and channel count.
         intake: rate and channel.
+        allow_clipped: read it even if it is clipped.
 
     Returns:
         (n,) float32, full scale is 1.
 
     Raises:
         AudioError: the file cannot be read whole, holds a NaN, has no such channel, too low a rate,
-            or needs a channel chosen.
+            needs a channel chosen, or holds what no healthy microphone gives.
     """
-    path = Path(path)
-    with _open(path) as file:
-        native_hz = file.samplerate
-        column = intake.column(str(path), file.channels, native_hz)
-        sound = _read_whole(path, file)[:, column]
-    return intake.at_rate(str(path), sound, native_hz)
+    with open_sound(Path(path)) as sound:
+        return hear_whole(sound, intake, allow_clipped=allow_clipped)
 
 
-def take_samples(name: str, samples: npt.NDArray[Any], rate_hz: int, intake: Intake) -> Samples:
+def read_blocks(
+    path: str | Path, intake: Intake, *, allow_clipped: bool = False
+) -> Iterator[Samples]:
+    """:func:`read_sound` in (n,) blocks, so that memory does not grow with length.
+
+    Put together they are the same samples. Whether it can be judged is told once all are read.
+    """
+    with open_sound(Path(path)) as sound:
+        yield from hear_blocks(sound, intake, allow_clipped=allow_clipped)
+
+
+def hear_whole(sound: OpenSound, intake: Intake, *, allow_clipped: bool = False) -> Samples:
+    """:func:`read_sound` of a file that is open."""
+    return _joined(hear_blocks(sound, intake, allow_clipped=allow_clipped))
+
+
+def hear_blocks(
+    sound: OpenSound, intake: Intake, *, allow_clipped: bool = False
+) -> Iterator[Samples]:
+    """:func:`read_blocks` of a file that is open."""
+    info = sound.info
+    column = intake.column(sound.name, info.channels, info.rate_hz)
+    blocks = (block[:, column] for block in sound.blocks())
+    yield from _heard(sound.name, blocks, info.rate_hz, intake, allow_clipped)
+
+
+def take_samples(
+    name: str,
+    samples: npt.NDArray[Any],
+    rate_hz: float,
+    intake: Intake,
+    *,
+    allow_clipped: bool = False,
+) -> Samples:
     """One channel of an array of samples, at the monitor's rate.
 
     Args:
@@ -137,6 +115,7 @@ def take_samples(name: str, samples: npt.NDArray[Any], rate_hz: int, intake: Int
         samples: (n,) or (n, channels) floats with full scale 1, or 16-bit integers.
         rate_hz: their rate.
         intake: rate and channel.
+        allow_clipped: take them even if they are clipped.
 
     Raises:
         AudioError: the array is no sound, or as :func:`read_sound` does.
@@ -148,23 +127,67 @@ def take_samples(name: str, samples: npt.NDArray[Any], rate_hz: int, intake: Int
     if samples.ndim not in (1, 2):
         raise AudioError(f"'{name}' has shape {samples.shape}; expected (n,) or (n, channels)")
     columns = samples if samples.ndim == 2 else samples[:, None]
-    column = intake.column(name, columns.shape[1], rate_hz)
-    return intake.at_rate(name, columns[:, column].astype(np.float32), rate_hz)
-
-
-def _read_whole(path: Path, file: soundfile.SoundFile) -> Channels:
-    """All samples of ``file``, (n, channels)."""
-    if file.frames > OPEN_LENGTH:
-        raise AudioError(f"'{path}' does not say how long it is: convert it to WAV, say")
-    try:
-        channels: Channels = file.read(dtype="float32", always_2d=True)
-    except RuntimeError as error:
-        raise AudioError(f"'{path}' is damaged: {_reason(error)}") from error
-    if len(channels) < file.frames:
+    if columns.shape[1] > MOST_CHANNELS:
         raise AudioError(
-            f"'{path}' is truncated: {len(channels)} of {file.frames} samples are there"
+            f"'{name}' has shape {samples.shape}, which is {columns.shape[1]} channels; expected "
+            "(n, channels): turn it with .T"
         )
-    return channels
+    whole_hz = whole_rate(name, rate_hz)
+    column = intake.column(name, columns.shape[1], whole_hz)
+    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and refused
+        chosen = columns[:, column].astype(np.float32)
+    return _joined(_heard(name, [chosen], whole_hz, intake, allow_clipped))
+
+
+def _heard(
+    name: str, blocks: Iterable[Samples], rate_hz: int, intake: Intake, allow_clipped: bool
+) -> Iterator[Samples]:
+    """Blocks at ``rate_hz``, looked at as they come and brought to the monitor's rate.
+
+    Raises:
+        AudioError: a sample is no number; at the end, if it is too short, silent or faulty.
+    """
+    band_hz = intake.band_hz(rate_hz)
+    hearing = Hearing(name, rate_hz, band_hz, allow_clipped=allow_clipped)
+    resampler = Resampler(rate_hz, intake.rate_hz, through_hz=intake.min_rate_hz)
+    count, low, high = 0, np.inf, -np.inf
+    for block in _resampled(map(hearing.hear, blocks), resampler):
+        if len(block):
+            count += len(block)
+            low, high = min(low, block.min()), max(high, block.max())
+            yield block
+    if 0 < count < intake.fewest:
+        raise AudioError(f"'{name}' is too short: {count} of {intake.fewest} samples needed")
+    hearing.check()
+    if high - low <= SILENCE:  # all that there was lay above what the monitor hears
+        raise AudioError(f"'{name}' is silent up to {band_hz // 2} Hz: is the microphone right?")
+
+
+def _resampled(blocks: Iterable[Samples], resampler: Resampler) -> Iterator[Samples]:
+    for block in blocks:
+        yield resampler.push(block)
+    yield resampler.finish()
+
+
+def _joined(blocks: Iterator[Samples]) -> Samples:
+    """Blocks as one array; a single one as it is."""
+    parts = list(blocks)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def whole_rate(name: str, rate_hz: object) -> int:
+    """A sample rate given by a program, as a whole number of Hz.
+
+    Raises:
+        AudioError: it is none, or none that a recorder has.
+    """
+    numbers = (int, float, np.integer, np.floating)
+    if isinstance(rate_hz, bool) or not isinstance(rate_hz, numbers):
+        raise AudioError(f"'{name}': a rate of {rate_hz!r} is no number of Hz")
+    check_rate(name, rate_hz, 0)  # type: ignore[arg-type]  # NumPy's numbers compare like ours
+    if rate_hz != int(rate_hz):
+        raise AudioError(f"'{name}': a rate of {rate_hz} Hz is not a whole number")
+    return int(rate_hz)
 
 
 def check_rate(name: str, rate_hz: float, min_rate_hz: int) -> None:
@@ -207,94 +230,34 @@ def choose_channel(name: str, channels: int, channel: int | None, usual: int | N
     return column
 
 
-def check_finite(name: str, samples: Samples) -> Samples:
-    """Return ``samples`` unless one is NaN or infinite. Raises :class:`AudioError`."""
-    bad = np.flatnonzero(~np.isfinite(samples))
-    if len(bad):
-        raise AudioError(
-            f"'{name}' holds {len(bad)} sample(s) that are NaN or infinite, the first at {bad[0]}"
-        )
-    if len(samples) and (peak := float(np.abs(samples).max())) > LOUDEST:
-        raise AudioError(f"'{name}' holds samples up to {peak:.1e}, where full scale is 1")
-    return samples
-
-
-def check_audible(name: str, samples: Samples, *, allow_clipped: bool = False) -> None:
-    """Refuse what a microphone gives when it hears nothing or too much.
-
-    Raises:
-        AudioError: the clip is empty, silent or clipped.
-    """
-    if not len(samples):
-        raise AudioError(f"'{name}' holds no samples")
-    if np.ptp(samples) <= SILENCE:
-        raise AudioError(f"'{name}' is silent: is the microphone connected?")
-    share = float(np.mean(np.abs(samples) >= FULL_SCALE))
-    if share > CLIPPED_SHARE and not allow_clipped:
-        raise AudioError(
-            f"'{name}' is clipped: {share:.1%} of its samples are at full scale: lower the gain"
-        )
-
-
-def resample(samples: Samples, from_hz: int, to_hz: int, through_hz: int = 0) -> Samples:
-    """Bring (n,) float32 samples from one rate to another, with soxr's high quality filter.
+class Resampler:
+    """Brings samples from one rate to another as they come, with soxr's high quality filter.
 
     Where ``through_hz`` is below both, they go through that rate, which empties the bands above its
-    half: a monitor that learned from slow recordings hears fast ones as it learned to.
+    half: a monitor that learned from slow recordings hears fast ones as it learned to. However the
+    samples are cut, what comes out is the same bit for bit.
     """
-    if 0 < through_hz < min(from_hz, to_hz):
-        return resample(resample(samples, from_hz, through_hz), through_hz, to_hz)
-    if from_hz == to_hz:
-        return np.ascontiguousarray(samples)
+
+    def __init__(self, from_hz: int, to_hz: int, through_hz: int = 0) -> None:
+        goes_through = 0 < through_hz < min(from_hz, to_hz)
+        rates = (from_hz, through_hz, to_hz) if goes_through else (from_hz, to_hz)
+        self._steps = [_step(a, b) for a, b in pairwise(rates) if a != b]
+
+    def push(self, samples: Samples) -> Samples:
+        """Take (n,) float32 samples; return the (k,) that can be told of by now."""
+        for step in self._steps:
+            samples = step.resample_chunk(samples)
+        return samples
+
+    def finish(self) -> Samples:
+        """The last (k,) samples; it is then spent."""
+        samples: Samples = np.empty(0, np.float32)
+        for step in self._steps:
+            samples = step.resample_chunk(samples, last=True)
+        return samples
+
+
+def _step(from_hz: int, to_hz: int) -> Any:  # noqa: ANN401  # soxr has no types
     import soxr
 
-    resampled: Samples = soxr.resample(samples, from_hz, to_hz)
-    return resampled
-
-
-def _open(path: Path) -> soundfile.SoundFile:
-    """Open ``path`` for reading, with what can be wrong named."""
-    import soundfile
-
-    try:
-        if not path.is_file():
-            raise AudioError(f"'{path}' is not a file" if path.exists() else f"'{path}' is missing")
-        size = path.stat().st_size
-        if size == 0:
-            raise AudioError(f"'{path}' is empty")
-        _check_wav_length(path, size)
-        return soundfile.SoundFile(os.fsencode(path))
-    except (soundfile.LibsndfileError, TypeError) as error:
-        raise AudioError(f"'{path}' is not a sound file: {_reason(error)}") from error
-    except OSError as error:
-        raise AudioError(f"'{path}' cannot be read: {error.strerror}") from error
-
-
-def _check_wav_length(path: Path, size: int) -> None:
-    """Refuse a WAV file whose samples are fewer than its header says.
-
-    libsndfile would read what is left in silence. Recorders that write to a pipe leave a length of
-    nearly 2 or 4 GiB; such files are read to their end.
-    """
-    with path.open("rb") as file:
-        if file.read(4) != b"RIFF":
-            return
-        file.seek(12)
-        while len(head := file.read(8)) == 8:
-            name, length = head[:4], int.from_bytes(head[4:], "little")
-            end = file.tell() + length
-            if name == b"data":
-                if size < end and length < OPEN_WAV_BYTES:
-                    raise AudioError(f"'{path}' is truncated: {size} of {end} bytes are there")
-                if length == 0 and size > end:
-                    raise AudioError(
-                        f"'{path}' says it holds no samples, yet {size - end} bytes follow: its "
-                        "recorder was cut off; score it through a pipe, with -"
-                    )
-                return
-            file.seek(end + length % 2)
-
-
-def _reason(error: Exception) -> str:
-    """Libsndfile's own words, without the address of the object that spoke them."""
-    return str(getattr(error, "error_string", error)).strip().rstrip(".")
+    return soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32")

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from edgeflow_runtime.arrays import Array, Rows
 from edgeflow_runtime.backends.protocol import Backend, processors
 from edgeflow_runtime.clip_reader import Clip
-from edgeflow_runtime.errors import BackendError
+from edgeflow_runtime.errors import AudioError, BackendError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,6 +34,8 @@ class _Pending:
     """What came back of its rows, in order."""
     missing: int = 0
     """Rows that are still to come back."""
+    ended: bool = False
+    """Whether there are no more rows than those."""
 
 
 _Share = tuple[_Pending, int]
@@ -80,14 +82,15 @@ class BatchRunner:
             raise
 
     def run_clips(
-        self, clips: Iterable[Clip], rows_of: Callable[[Clip], Rows], *, maps: bool
+        self, clips: Iterable[Clip], rows_of: Callable[[Clip], Iterable[Rows]], *, maps: bool
     ) -> Iterator[tuple[Clip, Array | None]]:
         """Run the rows of ``clips``; yield each clip once it and all before it have their results.
 
         Args:
             clips: as they are read; those without rows pass through.
-            rows_of: the rows (n, ...) of a clip.
-            maps: give maps in place of NLLs.
+            rows_of: the rows (n, ...) of a clip, in pieces. If it raises :class:`AudioError`, that
+                is the clip's fault.
+            maps: give maps in place of NLLs; not of clips that are read in blocks.
         """
         self._check_threads()
         waiting: deque[_Pending] = deque()
@@ -150,38 +153,55 @@ class BatchRunner:
             raise BackendError(CLOSED) from error
 
     def _batches(
-        self, clips: Iterable[Clip], rows_of: Callable[[Clip], Rows], waiting: deque[_Pending]
+        self,
+        clips: Iterable[Clip],
+        rows_of: Callable[[Clip], Iterable[Rows]],
+        waiting: deque[_Pending],
     ) -> Iterator[tuple[Rows, list[_Share]]]:
         """Fill batches with rows across clips; each comes with how many are whose."""
         parts: list[Rows] = []
         shares: list[_Share] = []
         room = self.backend.batch
         for clip in clips:
-            left = rows_of(clip)
-            pending = _Pending(clip, missing=len(left))
+            pending = _Pending(clip)
             waiting.append(pending)
-            while len(left):
-                part, left = left[:room], left[room:]
-                parts.append(part)
-                shares.append((pending, len(part)))
-                room -= len(part)
-                if room == 0:
-                    yield np.concatenate(parts), shares
-                    parts, shares, room = [], [], self.backend.batch
+            for left in _pieces(pending, rows_of):
+                pending.missing += len(left)
+                while len(left):
+                    part, left = left[:room], left[room:]
+                    parts.append(part)
+                    shares.append((pending, len(part)))
+                    room -= len(part)
+                    if room == 0:
+                        yield np.concatenate(parts), shares
+                        parts, shares, room = [], [], self.backend.batch
         if parts:
             yield np.concatenate(parts), shares
 
 
+def _pieces(pending: _Pending, rows_of: Callable[[Clip], Iterable[Rows]]) -> Iterator[Rows]:
+    """The rows of a clip, piece by piece, up to what is wrong with it."""
+    try:
+        yield from rows_of(pending.clip)
+    except AudioError as error:
+        pending.clip = replace(pending.clip, error=str(error))
+    pending.ended = True
+
+
 def _done(waiting: deque[_Pending]) -> Iterator[tuple[Clip, Array | None]]:
-    while waiting and waiting[0].missing == 0:
+    while waiting and waiting[0].ended and waiting[0].missing == 0:
         done = waiting.popleft()
-        yield done.clip, np.concatenate(done.results) if done.results else None
+        judged = done.results and not done.clip.error
+        yield done.clip, np.concatenate(done.results) if judged else None
 
 
 def _land(result: Future[Array], shares: list[_Share]) -> None:
     """Hand each clip its share of a batch's result."""
     values, start = result.result(), 0
     for pending, count in shares:
-        pending.results.append(values[start : start + count])
+        share = values[start : start + count]
+        if pending.clip.blocks is not None:  # its maps would take too much memory
+            share = share.reshape(count, -1).sum(axis=1)
+        pending.results.append(share)
         pending.missing -= count
         start += count

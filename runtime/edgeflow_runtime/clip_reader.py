@@ -4,39 +4,33 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeflow_runtime.arrays import Frames, Samples
-from edgeflow_runtime.audio import (
-    SOUND_SUFFIXES,
-    Intake,
-    check_audible,
-    read_sound,
-    take_samples,
-)
+from edgeflow_runtime.audio import Intake, hear_whole, read_blocks, take_samples
+from edgeflow_runtime.clip_file import blamed_on
 from edgeflow_runtime.errors import AudioError
-from edgeflow_runtime.pipe import PcmFormat, cut_pipe
+from edgeflow_runtime.logmel_array import ARRAY_SUFFIX, read_logmel_array
+from edgeflow_runtime.pipe import NoSound, PcmFormat, cut_pipe
+from edgeflow_runtime.sound_file import SoundInfo, open_sound
+from edgeflow_runtime.whole_clips import WholeClips
 
-ARRAY_SUFFIX = ".npy"
-"""Files that hold (frames, bands) float32 log-Mel in place of sound."""
-
-NPY_MAGIC = b"\x93NUMPY"
-"""What such a file begins with."""
-
-HEADER_LOCK = threading.Lock()
-"""NumPy reads a header with Python's parser, which in 3.11 fails when threads take turns in it."""
+SOUND_SUFFIXES = (".wav", ".flac")
+"""File names that a folder is searched for."""
 
 CLIP_SUFFIXES = (*SOUND_SUFFIXES, ARRAY_SUFFIX)
 """Files that are clips."""
+
+STALLED_CLIPS = 3
+"""A pipe that gives nothing for the length of so many clips is reported."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +45,9 @@ class Clip:
     """(n,) at the monitor's rate, fit to be judged."""
     logmel: Frames | None = None
     """(frames, bands) dB: what an array holds, or what the samples became."""
+    blocks: Iterator[Samples] | None = None
+    """A long sound in place of ``samples``, read as it is taken; what is wrong with it is raised
+    there."""
     error: str | None = None
     """Why it cannot be judged."""
     offset_seconds: float = 0.0
@@ -69,10 +66,10 @@ class ClipReader:
     """Its rate and channel; ``None`` if it takes arrays only."""
     allow_clipped: bool = False
     """Whether clipped sounds are read, too: an evaluation must not leave out the loud ones."""
-    sound_only: bool = False
-    """Whether the graph starts at the samples, so that log-Mel is of no use."""
+    whole: WholeClips | None = None
+    """What the graph takes, if it starts at the samples, so that log-Mel is of no use."""
 
-    def read(self, path: str | Path) -> Clip:
+    def read(self, path: str | os.PathLike[str]) -> Clip:
         """A clip from a sound file, or from a ``.npy`` file of log-Mel.
 
         Raises:
@@ -80,7 +77,7 @@ class ClipReader:
         """
         path = Path(path)
         is_array = path.suffix.lower() == ARRAY_SUFFIX
-        if is_array and not self.sound_only:
+        if is_array and not self.whole:
             return Clip(str(path), logmel=read_logmel_array(path, self.bands))
         if self.intake is None:
             raise AudioError(
@@ -92,82 +89,75 @@ class ClipReader:
                 f"'{path}' is no sound, but the graph that runs starts at the samples: it takes "
                 "sound"
             )
-        samples = read_sound(path, self.intake)
-        check_audible(str(path), samples, allow_clipped=self.allow_clipped)
+        with open_sound(path) as sound:
+            if sound.info.is_long and not self._is_one(str(path), sound.info, self.intake):
+                blocks = read_blocks(path, self.intake, allow_clipped=self.allow_clipped)
+                return Clip(str(path), sound.info.seconds, blocks=blocks)
+            samples = hear_whole(sound, self.intake, allow_clipped=self.allow_clipped)
         return Clip(str(path), len(samples) / self.intake.rate_hz, samples)
 
-    def hear(self, name: str, samples: npt.NDArray[Any], rate_hz: int) -> Clip:
+    def _is_one(self, name: str, info: SoundInfo, intake: Intake) -> bool:
+        """Whether a long sound is one clip for the graph, which must then be read whole.
+
+        Raises:
+            AudioError: it has another length than the graph's.
+        """
+        if self.whole:
+            self.whole.check(name, info.samples * intake.rate_hz // info.rate_hz)
+        return self.whole is not None
+
+    def hear(self, name: str, samples: npt.ArrayLike, rate_hz: float) -> Clip:
         """A clip from (n,) or (n, channels) samples; raises as :meth:`read` does."""
         if self.intake is None:
             raise AudioError("this monitor was trained on log-Mel arrays; it hears no sound")
-        taken = take_samples(name, samples, rate_hz, self.intake)
-        check_audible(name, taken, allow_clipped=self.allow_clipped)
+        if isinstance(samples, np.ma.MaskedArray) and np.ma.is_masked(samples):
+            raise AudioError(f"'{name}' has samples that are masked: fill them, or leave them out")
+        with blamed_on(name):
+            array = np.asarray(samples)
+            taken = take_samples(
+                name, array, rate_hz, self.intake, allow_clipped=self.allow_clipped
+            )
         return Clip(name, len(taken) / self.intake.rate_hz, taken)
 
-    def read_pipe(self, pipe: BinaryIO, fmt: PcmFormat, seconds: float) -> Iterator[Clip]:
+    def read_pipe(
+        self, pipe: BinaryIO, fmt: PcmFormat, seconds: float, timeout_s: float | None = None
+    ) -> Iterator[Clip]:
         """Clips of ``seconds`` from a pipe, each as soon as it is there, faults and all.
 
         What is left at its end is dropped if it is shorter than half a clip (than a whole one,
-        where all must have one length): its score would vary too much.
+        where all must have one length): its score would vary too much. Where nothing comes for
+        ``timeout_s`` (three clips' length, if not given), that is a clip's fault, too.
 
         Raises:
             AudioError: what comes is no sound that this monitor takes at all.
+            ConfigError: the format, the length or the timeout make no sense.
         """
+        if self.intake is None:
+            raise AudioError("this monitor was trained on log-Mel arrays; it hears no sound")
+        timeout_s = STALLED_CLIPS * seconds if timeout_s is None else timeout_s
         whole = 0
-        for number, (samples, rate_hz, heard_at) in enumerate(cut_pipe(pipe, fmt, seconds)):
-            if number == 0 and self.intake:  # wrong for the first clip is wrong for all of the pipe
+        for piece in cut_pipe(pipe, fmt, seconds, timeout_s):
+            name = f"-@{piece.offset_seconds:.1f}s"
+            known = Clip(name, offset_seconds=piece.offset_seconds, heard_at=piece.heard_at)
+            if isinstance(piece, NoSound):
+                yield replace(known, error=f"'{name}': no data: {piece.reason}")
+                continue
+            samples, rate_hz = piece.channels, piece.rate_hz
+            if not whole:  # wrong for the first clip is wrong for all of the pipe
                 self.intake.column("-", samples.shape[1], rate_hz)
-            if len(samples) < whole / (1 if self.sound_only else 2):
+            if len(samples) < whole / (2 if self.whole is None else 1):
                 break
             whole = whole or len(samples)
-            offset_seconds = number * whole / rate_hz
-            name = f"-@{offset_seconds:.1f}s"
-            clip = attempt(Clip(name), partial(self.hear, name, samples, rate_hz))
-            yield replace(clip, offset_seconds=offset_seconds, heard_at=heard_at)
+            clip = attempt(known, partial(self.hear, name, samples, rate_hz))
+            yield replace(clip, offset_seconds=known.offset_seconds, heard_at=known.heard_at)
 
 
 def attempt(known: Clip, read: Callable[[], Clip]) -> Clip:
-    """The clip that ``read`` gives, or what is ``known`` of it and why there is no more.
-
-    Name and error can be printed, whatever bytes a file is called.
-    """
+    """The clip that ``read`` gives, or what is ``known`` of it and why there is no more."""
     try:
-        clip = read()
+        return read()
     except AudioError as error:
-        clip = replace(known, error=_printable(str(error)))
-    return replace(clip, name=_printable(known.name))
-
-
-def _printable(text: str) -> str:
-    return os.fsencode(text).decode(errors="replace")
-
-
-def read_logmel_array(path: Path, bands: int) -> Frames:
-    """Read (frames, bands) float32 log-Mel from a ``.npy`` file.
-
-    Raises:
-        AudioError: the file is missing, damaged, of another shape or type, or holds a NaN.
-    """
-    try:
-        with path.open("rb") as file:
-            if file.read(len(NPY_MAGIC)) != NPY_MAGIC:
-                raise AudioError(f"'{path}' is not a NumPy array")
-            file.seek(0)
-            with HEADER_LOCK:
-                array = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise AudioError(f"'{path}' is not a whole NumPy array: {reason}") from error
-    if array.ndim != 2 or array.shape[1] != bands or array.dtype != np.float32:
-        raise AudioError(
-            f"'{path}' holds {array.dtype} of shape {array.shape}; "
-            f"expected float32 of shape (frames, {bands})"
-        )
-    if not np.isfinite(array).all():
-        raise AudioError(f"'{path}' holds values that are NaN or infinite")
-    if np.ptp(array) == 0:
-        raise AudioError(f"'{path}' is silent: all its values are equal")
-    return np.ascontiguousarray(array)
+        return replace(known, error=str(error))
 
 
 def find_clips(paths: list[Path]) -> list[Path]:

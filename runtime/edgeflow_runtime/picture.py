@@ -11,6 +11,7 @@ import numpy as np
 from edgeflow_runtime.arrays import Frames
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.extras import require
+from edgeflow_runtime.printable import printable
 from edgeflow_runtime.storage import write_bytes
 from edgeflow_runtime.verdicts import ClipResult
 
@@ -52,15 +53,17 @@ def save_map(result: ClipResult, bundle: Bundle, path: Path) -> None:
     figure.colorbar(shown, ax=above, label="NLL above the threshold (nats/dim)")
     _label_bands(above, bundle)
     score = float("nan") if result.score is None else result.score
-    above.set_title(f"{Path(result.clip).name}: {result.verdict}, score {score:.3f} nats/dim")
+    name = printable(Path(result.clip).name)
+    title = f"{name}: {result.verdict}, score {score:.3f} nats/dim"
+    above.set_title(title, parse_math=False)  # a dollar in a name begins no formula
     times = (np.arange(len(local)) + 0.5) * seconds
     below.plot(times, local.mean(axis=1), color="black", linewidth=1)
     below.axhline(result.threshold, color="red", linewidth=1, linestyle="--")
     below.set_ylabel("NLL (nats/dim)")
     below.set_xlabel("seconds" if bundle.manifest.features.logmel else "frames")
     edge = below.get_yaxis_transform()  # 1 is the right edge, whatever the time
-    name = below.text(1.01, result.threshold, "threshold", transform=edge, color="red", va="center")
-    name.set_in_layout(False)  # it stands in the colour bar's column
+    mark = below.text(1.01, result.threshold, "threshold", transform=edge, color="red", va="center")
+    mark.set_in_layout(False)  # it stands in the colour bar's column
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
     write_bytes(path, content.getvalue())

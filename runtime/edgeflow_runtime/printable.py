@@ -6,14 +6,22 @@ LONGEST = 100
 """Characters of a value that are quoted."""
 
 
-def printable(text: str) -> str:
-    r"""``text`` without what could break a line or steer a terminal.
+def printable(text: object) -> str:
+    r"""``text`` with all that could break a line or steer a terminal written as Python writes it.
+
+    File names, manifests and what a board says of itself may hold escape codes, line ends, marks
+    that turn the direction of writing, and bytes that are no text.
 
     Example:
-        >>> printable("fan\x1b[31m\nok")
-        'fan [31m ok'
+        >>> print(printable("fan\x1b[31m\nok"))
+        fan\x1b[31m\nok
     """
-    return "".join(c if c.isprintable() else " " for c in text)
+    return "".join(c if c.isprintable() else _escaped(c) for c in str(text))
+
+
+def one_line(text: object) -> str:
+    """``text`` as one printable line: an error, say, that a library wrote over several."""
+    return printable(" ".join(line.strip() for line in str(text).splitlines()))
 
 
 def quoted(value: object) -> str:
@@ -29,3 +37,7 @@ def quoted(value: object) -> str:
         return f"a {type(value).__name__}"
     shown = repr(value)
     return printable(shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}...")
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape", "surrogatepass").decode()

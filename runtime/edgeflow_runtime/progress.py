@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
+from edgeflow_runtime.printable import printable
+
 Item = TypeVar("Item")
 
 LOG_INTERVAL_S = 15.0
@@ -35,6 +37,7 @@ class Progress:
     """
 
     def __init__(self, label: str, total: int | None, unit: str = "step", done: int = 0) -> None:
+        label = printable(label)
         self._label, self._total, self._unit, self._done = label, total, unit, done
         self._bar: Any = None
         self._began = self._said = time.monotonic()

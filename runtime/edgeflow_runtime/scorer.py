@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -13,14 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeflow_runtime import golden
-from edgeflow_runtime.arrays import Array, Frames, Nll, Rows, Windows
+from edgeflow_runtime.arrays import Array, Frames, Nll, Rows, Samples, Windows
 from edgeflow_runtime.backends.names import AUDIO, AUTO, FLOW
 from edgeflow_runtime.backends.protocol import Backend
 from edgeflow_runtime.backends.select import open_backend, warn_in_python
 from edgeflow_runtime.batch_runner import BatchRunner
 from edgeflow_runtime.bundle import Bundle
+from edgeflow_runtime.clip_file import blamed_on
 from edgeflow_runtime.clip_reader import Clip, ClipReader, attempt
 from edgeflow_runtime.errors import AudioError, ConfigError, ScoreError
+from edgeflow_runtime.logmel import LogMel
+from edgeflow_runtime.logmel_array import check_logmel
 from edgeflow_runtime.pipe import PcmFormat
 from edgeflow_runtime.verdicts import ClipResult, Judge
 from edgeflow_runtime.whole_clips import WholeClips
@@ -64,8 +68,8 @@ class Scorer:
             assert self.logmel is not None
             self._whole = WholeClips(graph, self.logmel.spec.hop)
         features = bundle.manifest.features
-        intake = features.intake(channel)
-        self.reader = ClipReader(features.bands, intake, allow_clipped, sound_only=audio_in)
+        intake = features.intake(_channel(channel))
+        self.reader = ClipReader(features.bands, intake, allow_clipped, self._whole)
 
     @classmethod
     def load(
@@ -146,8 +150,8 @@ class Scorer:
 
     def score(
         self,
-        sound: str | Path | npt.ArrayLike,
-        rate: int | None = None,
+        sound: str | os.PathLike[str] | npt.ArrayLike,
+        rate: float | None = None,
         *,
         name: str = "samples",
     ) -> ClipResult:
@@ -160,22 +164,25 @@ class Scorer:
             name: what errors call an array.
 
         Raises:
-            AudioError: the sound is silent, clipped, too short, not finite or too low in rate.
+            AudioError: it is no sound; or it is silent, clipped, too short, not finite, too low in
+                rate, or what no healthy microphone gives.
+            ConfigError: an array comes without its rate.
             ScoreError: the score is not a finite number.
         """
-        if isinstance(sound, (str, Path)):
+        if isinstance(sound, (str, os.PathLike)):
             return self._score(self.reader.read(sound))
         if rate is None:
             raise ConfigError(f"'{name}' is an array of samples: give its rate, in Hz, as well")
-        return self._score(self.reader.hear(name, np.asarray(sound), rate))
+        return self._score(self.reader.hear(name, sound, rate))
 
     def score_logmel(
         self, logmel: Frames, *, seconds: float = math.nan, name: str = "log-Mel"
     ) -> ClipResult:
-        """Judge one clip given as (frames, bands) float32 log-Mel; see :meth:`score`."""
+        """Judge one clip given as (frames, bands) float32 log-Mel, in dB; see :meth:`score`."""
         if self._whole:
             raise AudioError(f"'{name}' is log-Mel; the graph that runs starts at the samples")
-        return self._score(Clip(name, seconds, logmel=logmel))
+        checked = check_logmel(name, logmel, self.bundle.manifest.features.bands)
+        return self._score(Clip(name, seconds, logmel=checked))
 
     def score_files(
         self, paths: Iterable[str | Path], *, maps: bool = False
@@ -184,7 +191,8 @@ class Scorer:
 
         Args:
             paths: sound files, or ``.npy`` log-Mel.
-            maps: keep each clip's log-Mel and NLL map in the result.
+            maps: keep each clip's log-Mel and NLL map in the result; not of sounds so long that
+                they are read in blocks.
         """
 
         def hear(path: str | Path) -> Clip:
@@ -195,7 +203,11 @@ class Scorer:
             yield self.judge(clip, self._of_clip(nll))
 
     def score_pipe(
-        self, pipe: BinaryIO, fmt: PcmFormat, seconds: float | None = None
+        self,
+        pipe: BinaryIO,
+        fmt: PcmFormat,
+        seconds: float | None = None,
+        timeout_s: float | None = None,
     ) -> Iterator[ClipResult]:
         """Judge what comes through a pipe, clip by clip, each as soon as it is there.
 
@@ -204,15 +216,17 @@ class Scorer:
             fmt: what raw bytes mean.
             seconds: length of a clip; as long as those that the threshold was set from, if not
                 given, and always that of a graph that starts at the samples.
+            timeout_s: how long a clip may be waited for; three clips' length if not given. Then it
+                is ``unknown``, and listening goes on.
 
         Raises:
             AudioError: the pipe gives no sound, or none that this monitor takes.
+            ConfigError: the format, the length or the timeout make no sense.
         """
-        usual = self.bundle.manifest.threshold.clip_seconds
-        for clip in self.reader.read_pipe(pipe, fmt, self.clip_seconds or seconds or usual):
+        usual = self.clip_seconds or seconds or self.bundle.manifest.threshold.clip_seconds
+        for clip in self.reader.read_pipe(pipe, fmt, usual, timeout_s):
             heard = clip if clip.error else attempt(clip, partial(self._hear, clip))
-            nll = None if heard.error else self._of_clip(self.runner.run(self._rows(heard)))
-            yield self.judge(heard, nll)
+            yield self.judge(heard, None if heard.error else self._nll(heard))
 
     def stream(self) -> ScoreStream:
         """The NLL of windows as sound comes in, for those who form no clips."""
@@ -221,7 +235,7 @@ class Scorer:
     def _score(self, clip: Clip) -> ClipResult:
         """One clip, straight through. Raises what :meth:`score` does."""
         heard = self._hear(clip)
-        result = self.judge(heard, self._of_clip(self.runner.run(self._rows(heard))))
+        result = self.judge(heard, self._nll(heard))
         if result.error:
             raise ScoreError(result.error)
         return result
@@ -237,20 +251,44 @@ class Scorer:
             if not maps:
                 return clip
         if self.logmel and clip.samples is not None:
-            clip = replace(clip, logmel=self.logmel(clip.samples))
+            with blamed_on(clip.name):
+                clip = replace(clip, logmel=self.logmel(clip.samples))
         if not self._whole and clip.logmel is not None:
             self.view.spec.check(clip.name, len(clip.logmel))
         return clip
 
-    def _rows(self, clip: Clip) -> Rows:
+    def _nll(self, clip: Clip) -> Array | None:
+        """The NLLs of one clip that was heard. Raises as :meth:`_rows` does."""
+        pieces = (self.runner.run(rows) for rows in self._rows(clip) if len(rows))
+        return self._of_clip(np.concatenate(list(pieces)))
+
+    def _rows(self, clip: Clip) -> Iterator[Rows]:
         """What a clip that was heard sends through the graph; nothing if it could not be.
 
-        Returns:
-            (n, T, M), or (1, samples) as the graph takes them.
+        Yields:
+            (n, T, M), all of them but for a long sound; or (1, samples) as the graph takes them.
+
+        Raises:
+            AudioError: something is wrong with a sound that is read in blocks.
         """
-        if self._whole and clip.samples is not None:
-            return self._whole(clip.samples)
-        return np.empty(0) if clip.logmel is None else self.view(clip.logmel)
+        with blamed_on(clip.name):
+            if self._whole and clip.samples is not None:
+                yield self._whole(clip.samples)
+            elif clip.blocks is not None and self.logmel:
+                yield from self._rows_of_blocks(clip.name, self.logmel, clip.blocks)
+            elif clip.logmel is not None:
+                yield self.view(clip.logmel)
+
+    def _rows_of_blocks(
+        self, name: str, logmel: LogMel, blocks: Iterator[Samples]
+    ) -> Iterator[Rows]:
+        """The windows of a long sound, as it is read; see :meth:`_rows`."""
+        windows, count = self.view.stream(), 0
+        for frames in logmel.of_blocks(blocks):
+            count += len(frames)
+            yield windows.push(frames)
+        self.view.spec.check(name, count)
+        yield windows.finish()
 
     def _of_clip(self, nll: Array | None) -> Array | None:
         """What the graph gave, window by window: one that takes whole clips gives (1, windows)."""
@@ -295,6 +333,13 @@ def _prove(bundle: Bundle, graph: str, backend: Backend) -> None:
 def _threshold(bundle: Bundle, given: float | None) -> float:
     """The threshold in force: the one given, or else the bundle's."""
     threshold = bundle.manifest.threshold.value if given is None else given
-    if not math.isfinite(threshold):
+    if not isinstance(threshold, (int, float, np.number)) or not math.isfinite(threshold):
         raise ConfigError(f"a threshold of {threshold} tells nothing apart")
     return threshold
+
+
+def _channel(given: int | None) -> int | None:
+    """The channel asked for, if it can be one."""
+    if given is not None and (isinstance(given, bool) or not isinstance(given, (int, np.integer))):
+        raise ConfigError(f"a channel of {given!r} is none: give a number, the first is 0")
+    return given

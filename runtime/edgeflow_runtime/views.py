@@ -350,16 +350,17 @@ class ViewStream:
     def __init__(self, view: View) -> None:
         self._view = view
         self._pending: Frames = np.empty((0, view.shape[1]), np.float32)
+        self._heard: list[Frames] = []  # of a clip that is one window
         self._skip = 0  # frames to come that no window reaches, where the hop exceeds the window
 
     def push(self, logmel: Frames) -> Windows:
         """Take (k, bands) frames; return the (n, T, M) windows they complete, n may be 0."""
-        pending = np.concatenate([self._pending, logmel[self._skip :]])
-        self._skip = max(0, self._skip - len(logmel))
         hop = self._view.spec.hop
         if not hop:  # the whole clip is one window, which only its end completes
-            self._pending = pending
+            self._heard.append(logmel)
             return np.empty((0, *self._view.shape), np.float32)
+        pending = np.concatenate([self._pending, logmel[self._skip :]])
+        self._skip = max(0, self._skip - len(logmel))
         windows = self._view(pending).copy()
         used = len(windows) * hop
         self._skip += max(0, used - len(pending))
@@ -370,4 +371,4 @@ class ViewStream:
         """The (n, T, M) windows that the end completes; the stream is then spent."""
         if self._view.spec.hop:
             return np.empty((0, *self._view.shape), np.float32)
-        return self._view(self._pending)
+        return self._view(np.concatenate([self._pending, *self._heard]))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from safetensors.numpy import save
+from soxr import resample
 
 from edgeflow.dataset import Dataset
 from edgeflow.features import FeatureStore
@@ -15,6 +17,8 @@ from edgeflow.survey import survey
 from edgeflow_runtime.errors import DataError
 from edgeflow_runtime.logmel import LogMel, LogMelSpec
 from edgeflow_runtime.manifest import Features
+
+NOISE = 0.1 * np.random.default_rng(0).standard_normal(20_000)
 
 FEATURES = Features(128, 0, None, LogMelSpec())
 
@@ -78,6 +82,47 @@ def test_a_sound_set_looks_right(sounds: Path):
     assert survey(Dataset.scan(sounds)).wrong == []
 
 
+def test_a_survey_reads_a_file_once_however_many_channels_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    noise = 0.1 * np.random.default_rng(0).standard_normal((8000, 300))
+    noise[:, 200] = 0
+    write(tmp_path, "fan/train/normal_id_00_00000000.wav", noise)
+    reads, read = [], soundfile.SoundFile.read
+
+    def counted(file: soundfile.SoundFile, *arguments, **more):
+        reads.append(file.name)
+        return read(file, *arguments, **more)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", counted)
+    found = survey(Dataset.scan(tmp_path))
+    assert len(reads) == 1
+    assert found.machines[0].channels == [300]
+    assert any("0.wav, channel 200' is silent" in line for line in found.wrong)
+
+
+@pytest.mark.parametrize(
+    ("sound", "message"),
+    [
+        (np.tile(NOISE[:500], 40), "repeats itself exactly in 100%"),
+        (np.repeat([1, 0], 10_000) * NOISE, "stands still for 50%"),
+        (resample(NOISE[::2], 8000, 16000), "lacks the upper half"),
+    ],
+    ids=["frozen", "dead", "slow"],
+)
+def test_a_survey_and_a_training_name_what_no_microphone_gives(
+    sounds: Path, tmp_path: Path, sound: np.ndarray, message: str
+):
+    shutil.copytree(sounds / "fan", tmp_path / "fan")
+    clip = tmp_path / "fan" / "train" / "normal_id_00_00000099.wav"
+    soundfile.write(clip, sound, 16000, subtype="FLOAT")
+    (line,) = survey(Dataset.scan(tmp_path)).wrong
+    assert line.startswith(f"'{clip}' ")
+    assert message in line
+    with pytest.raises(DataError, match=message):
+        FeatureStore(FEATURES, root=tmp_path / "cache").read_all([clip], "fan")
+
+
 def test_features_are_computed_once_and_by_content(sounds: Path, tmp_path: Path):
     clip = sorted((sounds / "fan" / "train").iterdir())[0]
     store = FeatureStore(FEATURES, root=tmp_path)
@@ -98,9 +143,9 @@ def test_features_are_computed_once_and_by_content(sounds: Path, tmp_path: Path)
 def test_many_threads_may_read_arrays(tmp_path: Path):
     paths = [tmp_path / f"{i}.npy" for i in range(400)]
     for i, path in enumerate(paths):
-        np.save(path, np.arange(i, i + 640, dtype=np.float32).reshape(5, 128))
+        np.save(path, np.arange(i, i + 640, dtype=np.float32).reshape(5, 128) / 4)
     found = FeatureStore(FEATURES, root=tmp_path).read_all(paths, "test")
-    assert [int(array[0, 0]) for array in found] == list(range(400))
+    assert [int(4 * array[0, 0]) for array in found] == list(range(400))
 
 
 def test_a_clip_that_cannot_be_used_is_named(sounds: Path, tmp_path: Path):

@@ -170,12 +170,13 @@ def test_arrays_that_are_none_are_unknown(scorer: Scorer, tmp_path: Path, name: 
     assert (result.verdict, str(path) in str(result.error)) == ("unknown", True)
 
 
-def test_a_name_that_is_no_utf8_can_be_printed(scorer: Scorer, clips: list[Path], tmp_path: Path):
+def test_a_name_that_is_no_utf8_is_kept(scorer: Scorer, clips: list[Path], tmp_path: Path):
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.wav"))
     shutil.copy(clips[0], path)
     (result,) = scorer.score_files([path])
     assert result.verdict != "unknown"
-    assert result.clip.encode()
+    assert result.clip == str(path)
+    assert os.fsencode(json.loads(json.dumps(result.to_dict()))["clip"]) == os.fsencode(path)
 
 
 def test_the_channel_it_learned_from_is_the_one_it_hears(bundle_path: Path, clips: list[Path]):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeflow_runtime.cli.options import echo_document, styled
+from edgeflow_runtime.cli.options import NamedPath, echo_document, say, styled
+from edgeflow_runtime.printable import printable
 
 if TYPE_CHECKING:
     from edgeflow_runtime.manifest import Gate, Manifest
@@ -25,7 +26,7 @@ DOES_NOT_PROVE = (
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=NamedPath())
 @click.option("--json", "as_json", is_flag=True, help="The whole manifest as a JSON document.")
 def inspect(bundle: Path, as_json: bool) -> None:
     """Show what a bundle holds, its hashes checked."""
@@ -66,7 +67,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
     }
     for name, text in rows.items():
         if text:
-            click.echo(f"{name:<12}{text}")
+            say(f"{name:<12}{text}")
 
 
 def _precision(manifest: Manifest) -> str:
@@ -94,7 +95,7 @@ def _audio(audio: AudioGraph | None) -> str:
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=NamedPath())
 @click.option(
     "--stages", is_flag=True,
     help="Every stage: through a sound file, in several batch sizes, on the engines built here.",
@@ -116,7 +117,7 @@ def verify(bundle: Path, stages: bool, as_json: bool) -> None:
     for stage in (Stage("hashes", OK, "all match"), *replay_stages(whole, every=stages)):
         replayed.append(stage)
         if not as_json:
-            click.echo(f"{styled(stage.level)}{stage.name:<33}{stage.detail}")
+            click.echo(f"{styled(stage.level)}{stage.name:<33}{printable(stage.detail)}")
     different = first_difference(replayed)
     if as_json:
         document = {

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeflow_runtime.backends.names import AUDIO, ENGINES, FLOW
-from edgeflow_runtime.cli.options import audio_in_option, echo_document, styled
+from edgeflow_runtime.cli.options import (
+    NamedPath,
+    audio_in_option,
+    echo_document,
+    say,
+    styled,
+)
 from edgeflow_runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -18,7 +24,7 @@ EXIT_OK, EXIT_MISSING = 0, 1
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=NamedPath())
 @click.option(
     "--batch", "buckets", type=click.IntRange(1, 4096), multiple=True,
     help="A batch size, of windows or of clips; give several.  [default: 1, 16, 80; clips 1, 4]",
@@ -49,7 +55,7 @@ def build(
     with Progress("building", None) as progress:
         built = build_engine(order, progress.show)
     for name, text in _engine_rows(built).items():
-        click.echo(f"{name:<12}{text}")
+        say(f"{name:<12}{text}")
 
 
 def _engine_rows(built: Built) -> dict[str, str]:
@@ -76,9 +82,9 @@ def _engine_rows(built: Built) -> dict[str, str]:
 
 
 @click.command()
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.argument("bundle", required=False, type=NamedPath())
 @click.option(
-    "--root", type=click.Path(path_type=Path, exists=True, file_okay=False), default="/",
+    "--root", type=NamedPath(exists=True, file_okay=False), default="/",
     help="Read the board's facts below this folder, such as a mounted SD card.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="All of it as a JSON document.")
@@ -109,10 +115,10 @@ def doctor(context: click.Context, bundle: Path | None, root: Path, as_json: boo
         echo_document("edgeflow.diagnosis.v1", document)
     else:
         for name, text in board_rows(board, python):
-            click.echo(f"{name:<14}{text}")
+            say(f"{name:<14}{text}")
         click.echo()
         for finding in findings:
             click.echo(f"{styled(finding.level)}{finding.subject:<21}{finding.detail}")
             if finding.mend:
-                click.echo(f"         run: {finding.mend}")
+                say(f"         run: {finding.mend}")
     context.exit(EXIT_MISSING if any(f.level == "missing" for f in findings) else EXIT_OK)

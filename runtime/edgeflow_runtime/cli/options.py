@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from edgeflow_runtime.errors import EdgeflowError
+from edgeflow_runtime.printable import one_line, printable
 
 LEVEL_COLOURS = {"ok": "green", "note": "yellow", "missing": "red", "differs": "red"}
 
@@ -37,6 +40,29 @@ def echo_document(schema: str, document: dict[str, Any]) -> None:
 def styled(level: str) -> str:
     """A level such as ``ok`` or ``missing`` as the first column of a row."""
     return click.style(f"{level:<9}", fg=LEVEL_COLOURS[level])
+
+
+def say(text: object) -> None:
+    """Print one line for people; what is in it cannot steer a terminal or forge another."""
+    click.echo(printable(text))
+
+
+def warn(text: object) -> None:
+    """Print one line on standard error."""
+    click.echo(one_line(text), err=True)
+
+
+class NamedPath(click.Path):
+    """A path that is not empty: of an unset variable it would be the current folder."""
+
+    def __init__(self, **more: Any) -> None:  # noqa: ANN401  # as click has it
+        super().__init__(path_type=Path, **more)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:  # noqa: ANN401  # as click has it
+        """The path, or a usage error."""
+        if not os.fspath(value):
+            self.fail("the path is empty: name a file or a folder", param, ctx)
+        return Path(os.fsdecode(super().convert(value, param, ctx)))
 
 
 class FiniteFloat(click.FloatRange):
@@ -80,7 +106,7 @@ class FaultTally:
             yield
         except EdgeflowError as error:
             self._faults += 1
-            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            warn(f"Error: {error}")
 
     def __enter__(self) -> FaultTally:
         return self

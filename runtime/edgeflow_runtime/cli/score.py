@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeflow_runtime.backends.names import BACKENDS
-from edgeflow_runtime.cli.options import FiniteFloat, audio_in_option, given
+from edgeflow_runtime.cli.options import FiniteFloat, NamedPath, audio_in_option, given, warn
+from edgeflow_runtime.printable import printable
 
 if TYPE_CHECKING:
     from edgeflow_runtime.bundle import Bundle
@@ -23,23 +24,21 @@ if TYPE_CHECKING:
 
 EXIT_NORMAL, EXIT_ANOMALY, EXIT_FAULT = 0, 1, 2
 
-PIPE_OPTIONS = ("every", "rate", "channels", "encoding")
+PIPE_OPTIONS = ("every", "rate", "channels", "encoding", "timeout")
 """They tell what a pipe holds; files say it themselves, and are scored whole."""
 
 COLOURS = {"normal": "green", "anomalous": "red", "unknown": "yellow"}
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=NamedPath())
 @click.argument("clips", nargs=-1, required=True)
 @click.option("--threshold", type=FiniteFloat(), help="Threshold in place of the bundle's.")
 @click.option("--channel", type=click.IntRange(min=0), help="Channel to listen to; 0 is the first.")
 @click.option("--json", "style", flag_value="json", help="JSON lines (the default in a pipe).")
 @click.option("--csv", "style", flag_value="csv", help="Comma-separated values.")
 @click.option("--table", "style", flag_value="table", help="A table (the default on a terminal).")
-@click.option(
-    "--map", "maps", type=click.Path(path_type=Path), help="Save NLL maps to this folder."
-)
+@click.option("--map", "maps", type=NamedPath(), help="Save NLL maps to this folder.")
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; all cores if not given.")
 @click.option(
     "--backend", type=click.Choice(BACKENDS), default="auto", show_default=True,
@@ -49,14 +48,20 @@ COLOURS = {"normal": "green", "anomalous": "red", "unknown": "yellow"}
 @audio_in_option
 @click.option("--no-proof", is_flag=True, help="Score without a replay of the golden recording.")
 @click.option("--every", type=FiniteFloat(0.1, 3600), help="From a pipe: seconds in one clip.")
-@click.option("--rate", type=click.IntRange(min=1), help="From a pipe: sample rate in Hz.")
-@click.option("--channels", type=click.IntRange(min=1), default=1, help="From a pipe: channels.")
+@click.option(
+    "--rate", type=click.IntRange(100, 10_000_000), help="From a pipe: sample rate in Hz."
+)
+@click.option("--channels", type=click.IntRange(1, 1024), default=1, help="From a pipe: channels.")
 @click.option(
     "--encoding",
     type=click.Choice(["s16", "s32", "f32"]),
     default="s16",
     help="From a pipe: sample type, little-endian.",
 )
+@click.option(
+    "--timeout", type=FiniteFloat(0.1, 86400),
+    help="From a pipe: seconds without sound until a clip is unknown; three clips if not given.",
+)  # fmt: skip
 @click.pass_context
 def score(
     context: click.Context,
@@ -75,6 +80,7 @@ def score(
     rate: int | None,
     channels: int,
     encoding: str,
+    timeout: float | None,
 ) -> None:
     """Score clips with a bundle: normal, anomalous or unknown.
 
@@ -97,25 +103,22 @@ def score(
         require_gpu=require_gpu,
         audio_in=audio_in,
         prove=not no_proof,
-        warn=_warn,
+        warn=warn,
     ) as scorer:
         if "-" in clips:
-            results = _score_pipe(scorer, every, rate, channels, encoding)
+            results = _score_pipe(scorer, every, rate, channels, encoding, timeout)
         else:
-            results = _score_files(scorer, clips, maps)
-        status = _print_scores(results, style or _default_style())
+            results = _score_files(scorer, clips, maps is not None)
+        pictures = Pictures(scorer.bundle, maps) if maps else None
+        status = _print_scores(results, style or _default_style(), pictures)
     context.exit(status)
-
-
-def _warn(text: str) -> None:
-    click.echo(text, err=True)
 
 
 def _default_style() -> str:
     return "table" if sys.stdout.isatty() else "json"
 
 
-def _score_files(scorer: Scorer, clips: tuple[str, ...], maps: Path | None) -> Iterator[ClipResult]:
+def _score_files(scorer: Scorer, clips: tuple[str, ...], maps: bool) -> Iterator[ClipResult]:
     """Score clips, one by one as they are taken from what this returns."""
     from edgeflow_runtime.clip_reader import find_clips
 
@@ -124,9 +127,7 @@ def _score_files(scorer: Scorer, clips: tuple[str, ...], maps: Path | None) -> I
         from edgeflow_runtime.extras import require
 
         require("matplotlib", "plot")
-    results = scorer.score_files(paths, maps=maps is not None)
-    if maps:
-        results = _draw(results, scorer.bundle, maps)
+    results = scorer.score_files(paths, maps=maps)
     if len(paths) > 1 and not sys.stdout.isatty():  # on a terminal the table shows how far
         from edgeflow_runtime.progress import track
 
@@ -136,6 +137,8 @@ def _score_files(scorer: Scorer, clips: tuple[str, ...], maps: Path | None) -> I
 
 def _check_clips(context: click.Context, clips: tuple[str, ...], maps: Path | None) -> None:
     """Refuse what would be ignored."""
+    if "" in clips:
+        raise click.UsageError("a clip's name is empty: name a file or a folder")
     if "-" not in clips:
         if needless := given(context, *PIPE_OPTIONS):
             raise click.UsageError(
@@ -149,7 +152,12 @@ def _check_clips(context: click.Context, clips: tuple[str, ...], maps: Path | No
 
 
 def _score_pipe(
-    scorer: Scorer, every: float | None, rate: int | None, channels: int, encoding: str
+    scorer: Scorer,
+    every: float | None,
+    rate: int | None,
+    channels: int,
+    encoding: str,
+    timeout: float | None,
 ) -> Iterator[ClipResult]:
     """Score what comes through standard input, clip by clip, as it comes."""
     from edgeflow_runtime.errors import AudioError
@@ -162,7 +170,7 @@ def _score_pipe(
         raise AudioError("standard input is closed: there is no pipe to listen to")
     _check_seconds(scorer, every)
     fmt = PcmFormat(rate or spec.rate_hz, channels, encoding)
-    return scorer.score_pipe(sys.stdin.buffer, fmt, every)
+    return scorer.score_pipe(sys.stdin.buffer, fmt, every, timeout)
 
 
 def _check_seconds(scorer: Scorer, every: float | None) -> None:
@@ -177,34 +185,61 @@ def _check_seconds(scorer: Scorer, every: float | None) -> None:
         )
 
 
-def _draw(results: Iterator[ClipResult], bundle: Bundle, folder: Path) -> Iterator[ClipResult]:
-    """Save the map of each clip that was judged, under a name that is its own."""
-    from edgeflow_runtime.picture import save_map
+class Pictures:
+    """Saves the map of each clip that was judged, under a name that is its own."""
 
-    used: set[str] = set()
-    for result in results:
-        if result.nll_map is not None:
-            stem = Path(result.clip).stem
-            names = (stem if k == 1 else f"{stem}-{k}" for k in count(1))
-            name = next(name for name in names if name not in used)
-            used.add(name)
-            save_map(result, bundle, folder / f"{name}.png")
-        yield result
+    def __init__(self, bundle: Bundle, folder: Path) -> None:
+        self._bundle, self._folder = bundle, folder
+        self._used: set[str] = set()
+
+    def save(self, result: ClipResult) -> None:
+        """Draw one clip; nothing if it could not be judged.
+
+        Raises:
+            AudioError: it is too long to be drawn.
+            StorageError: the picture cannot be written.
+        """
+        from edgeflow_runtime.errors import AudioError
+        from edgeflow_runtime.picture import save_map
+
+        if result.score is None:
+            return
+        if result.nll_map is None:
+            raise AudioError(f"'{result.clip}' is too long for a picture: score a piece of it")
+        stem = Path(result.clip).stem
+        names = (stem if k == 1 else f"{stem}-{k}" for k in count(1))
+        name = next(name for name in names if name not in self._used)
+        self._used.add(name)
+        save_map(result, self._bundle, self._folder / f"{name}.png")
 
 
-def _print_scores(results: Iterable[ClipResult], style: str) -> int:
-    """Print each result as it comes; return the exit status."""
+def _print_scores(results: Iterable[ClipResult], style: str, pictures: Pictures | None) -> int:
+    """Print each result as it comes, and only then draw it; return the exit status."""
     printers = {"json": lambda: _print_json, "csv": _csv_printer, "table": _table_printer}
     write = printers[style]()
     status = EXIT_NORMAL
     for result in results:
         write(result)
         if result.error:
-            click.echo(f"Error: {result.error}", err=True)
+            warn(f"Error: {printable(result.error)}")
             status = EXIT_FAULT
         elif result.verdict == "anomalous":
             status = max(status, EXIT_ANOMALY)
+        if pictures and not _drawn(pictures, result):
+            status = EXIT_FAULT
     return status
+
+
+def _drawn(pictures: Pictures, result: ClipResult) -> bool:
+    """Whether a clip's picture is there; no verdict is lost for one that is not."""
+    from edgeflow_runtime.errors import EdgeflowError
+
+    try:
+        pictures.save(result)
+    except EdgeflowError as error:
+        warn(f"Error: {printable(error)}")
+        return False
+    return True
 
 
 def _print_json(result: ClipResult) -> None:
@@ -212,19 +247,25 @@ def _print_json(result: ClipResult) -> None:
 
 
 def _csv_printer() -> Callable[[ClipResult], None]:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
     started = False
 
     def write(result: ClipResult) -> None:
         nonlocal started
         record = result.to_dict()
         if not started:
-            writer.writerow(record)
+            _csv_writer(record).writerow(record)
             started = True
-        writer.writerow(record.values())
+        _csv_writer(record.values()).writerow(record.values())
         sys.stdout.flush()
 
     return write
+
+
+def _csv_writer(values: Iterable[object]) -> Any:  # noqa: ANN401  # csv names no such type
+    """What writes these values: it would leave a lone carriage return unquoted."""
+    if any("\r" in str(value) for value in values):
+        return csv.writer(sys.stdout, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    return csv.writer(sys.stdout, lineterminator="\n")
 
 
 def _table_printer() -> Callable[[ClipResult], None]:
@@ -238,6 +279,8 @@ def _table_printer() -> Callable[[ClipResult], None]:
         score = "-" if result.score is None else f"{result.score:.4f}"
         length = "-" if result.seconds is None else f"{result.seconds:.1f}"
         verdict = click.style(f"{result.verdict:<10}", fg=COLOURS[result.verdict])
-        click.echo(f"{verdict}{score:>9}{result.threshold:>11.4f}{length:>9}  {result.clip}")
+        click.echo(
+            f"{verdict}{score:>9}{result.threshold:>11.4f}{length:>9}  {printable(result.clip)}"
+        )
 
     return write

@@ -1,0 +1,482 @@
+"""Whatever is wrong with one clip makes it unknown, with a reason, and the others are judged."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgeflow.cli import cli
+from edgeflow_runtime import Scorer, sound_file
+from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from edgeflow_runtime.bundle import Bundle
+from edgeflow_runtime.errors import AudioError, ConfigError
+from edgeflow_runtime.verdicts import ClipResult
+
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def scorer(bundle_path: Path) -> Scorer:
+    return Scorer.load(bundle_path)
+
+
+@pytest.fixture(scope="module")
+def hears_arrays(bundle_path: Path) -> Scorer:
+    """The same monitor as if it had been trained on arrays."""
+    bundle = Bundle.load(bundle_path)
+    features = dataclasses.replace(bundle.manifest.features, logmel=None, min_rate_hz=0)
+    manifest = dataclasses.replace(bundle.manifest, features=features)
+    return Scorer(dataclasses.replace(bundle, manifest=manifest), OnnxRuntimeBackend(bundle.onnx))
+
+
+@pytest.fixture
+def clips(sounds: Path) -> list[Path]:
+    return sorted((sounds / "fan" / "test").iterdir())
+
+
+def noise(samples: int = 2 * RATE, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(samples).astype(np.float32) * np.float32(0.1)
+
+
+def logmel(frames: int = 63) -> np.ndarray:
+    return np.random.default_rng(0).normal(-40, 10, (frames, 128)).astype(np.float32)
+
+
+def between_good_ones(scorer: Scorer, clips: list[Path], bad: Path) -> ClipResult:
+    """What is said of ``bad`` amid clips that are judged."""
+    before, result, after = scorer.score_files([clips[0], bad, clips[1]])
+    assert "unknown" not in (before.verdict, after.verdict)
+    return result
+
+
+# Log-Mel arrays
+
+
+@pytest.mark.parametrize("value", [1e30, 301, -401, -3e38])
+def test_log_mel_beyond_what_it_can_be(hears_arrays: Scorer, tmp_path: Path, value: float):
+    array = logmel()
+    array[5, 7] = value
+    np.save(tmp_path / "far.npy", array)
+    (result,) = hears_arrays.score_files([tmp_path / "far.npy"])
+    assert (result.verdict, result.score) == ("unknown", None)
+    assert "log-Mel lies from -400 to 300 dB" in str(result.error)
+
+
+@pytest.mark.parametrize("decibels", [-157, -380, 135, 259])
+def test_log_mel_of_other_references_is_judged(hears_arrays: Scorer, decibels: float):
+    array = logmel()
+    array[5, 7] = decibels
+    assert hears_arrays.score_logmel(array).verdict in ("normal", "anomalous")
+
+
+@pytest.mark.parametrize("kind", ["train", "evaluate", "info"])
+def test_one_such_array_spoils_no_monitor(kind: str, sounds: Path, bundle_path: Path, tmp_path):
+    folder = tmp_path / "arrays"
+    for path in sorted((sounds / "fan").rglob("*.wav")):
+        copy = folder / path.relative_to(sounds).with_suffix(".npy")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        seed = sum(str(copy.relative_to(folder)).encode())
+        np.save(copy, np.random.default_rng(seed).normal(-40, 9, (60, 128)).astype(np.float32))
+    split = "test" if kind == "evaluate" else "train"
+    bad = sorted((folder / "fan" / split).glob("normal_id_00_*"))[0]
+    np.save(bad, 1e30 * logmel())
+    if kind == "info":
+        found = CliRunner().invoke(cli, ["data", "info", str(folder)])
+        assert f"! '{bad}' holds values from" in found.output
+        return
+    options = ["--type", "fan", "--id", "00", "--model", "maf", "--preset", "small", "--epochs=1"]
+    run = str(tmp_path / "run")
+    found = CliRunner().invoke(cli, ["train", str(folder), *options, "-o", run])
+    if kind == "evaluate":
+        assert found.exit_code == 0, found.output
+        found = CliRunner().invoke(cli, ["evaluate", run, str(folder)])
+    assert found.exit_code == 2
+    assert f"'{bad}' holds values from" in found.stderr
+
+
+def test_frames_that_repeat_are_no_log_mel(hears_arrays: Scorer):
+    with pytest.raises(AudioError, match="repeats 75% of its frames"):
+        hears_arrays.score_logmel(np.tile(logmel(20), (4, 1)))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (logmel()[:, :127], r"holds float32 of shape \(63, 127\)"),
+        (logmel()[0], r"of shape \(128,\)"),
+        (logmel().astype(np.float64), "holds float64"),
+        (logmel().astype(complex), "holds complex128"),
+        (logmel()[:0], "holds no frames"),
+        (logmel() * np.float32(np.nan), "NaN"),
+        (logmel() * np.float32(1e30), "log-Mel lies"),
+        (np.ma.masked_less(logmel(), -50), "MaskedArray"),
+        (np.zeros((63, 128), np.float32), "silent"),
+        (logmel()[:2], "too short"),
+        (logmel().tolist(), "is a list"),
+        (None, "is a NoneType"),
+        ("clip", "is a str"),
+    ],
+    ids=str,
+)
+def test_log_mel_that_is_none(scorer: Scorer, array, message: str):
+    with pytest.raises(AudioError, match=message):
+        scorer.score_logmel(array)
+
+
+# Samples
+
+
+@pytest.mark.parametrize("way", ["file", "samples", "files", "evaluate"])
+def test_a_frozen_driver_is_never_normal(
+    scorer: Scorer, bundle_path: Path, sounds: Path, tmp_path: Path, way: str
+):
+    frozen = np.tile(noise(1024), 32)
+    path = tmp_path / "frozen.wav"
+    soundfile.write(path, frozen, RATE)
+    if way == "files":
+        clips = sorted((sounds / "fan" / "test").iterdir())
+        assert "repeats itself exactly" in str(between_good_ones(scorer, clips, path).error)
+        return
+    if way == "evaluate":
+        shutil.copytree(sounds / "fan", tmp_path / "data" / "fan")
+        clip = sorted((tmp_path / "data" / "fan" / "test").glob("normal_id_00*"))[0]
+        shutil.copy(path, clip)
+        found = CliRunner().invoke(cli, ["evaluate", str(bundle_path), str(tmp_path / "data")])
+        assert (found.exit_code, f"'{clip}' repeats" in found.stderr) == (2, True)
+        return
+    with pytest.raises(AudioError, match="repeats itself exactly"):
+        scorer.score(path) if way == "file" else scorer.score(frozen, RATE)
+
+
+def test_a_frozen_driver_is_found_at_the_rate_it_froze_at(scorer: Scorer):
+    """Resampling would hide it: buffers no longer come at whole samples."""
+    with pytest.raises(AudioError, match="repeats itself exactly"):
+        scorer.score(np.tile(noise(1023), 100), 44100)
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "message"),
+    [
+        (noise(), 16000.5, "rate of 16000.5 Hz is not a whole number"),
+        (noise(), True, "rate of True is no number"),
+        (noise(), "16000", "rate of '16000' is no number"),
+        (noise(), 16000 + 0j, "is no number of Hz"),
+        (noise(), [16000], "is no number of Hz"),
+        (noise(), np.float64("nan"), "rate of nan Hz"),
+        (noise(), 10**400, "is none that a recorder has"),
+        (noise(), None, "give its rate"),
+        (None, RATE, "of type object"),
+        ([None, 1.0], RATE, "of type object"),
+        ([[1.0], [1.0, 2.0]], RATE, "ValueError"),
+        (b"clip", RATE, r"of type \|S4"),
+        (noise().astype(complex), RATE, "of type complex128"),
+        (noise() > 0, RATE, "of type bool"),
+        (noise().astype(np.float64) * 1e300, RATE, "infinite"),
+        (np.ma.masked_greater(noise(), 0.1), RATE, "masked"),
+        (np.empty(0), RATE, "holds no samples"),
+        (np.empty((0, 2)), RATE, "choose one"),
+        (np.empty((5, 0)), RATE, "no channel 0"),
+        (np.float32(1), RATE, r"has shape \(\)"),
+        (noise()[None], RATE, r"has shape \(1, 32000\), which is 32000 channels"),
+        ({"a": 1}, RATE, "of type object"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_samples_that_are_none(scorer: Scorer, samples, rate, message: str):
+    with pytest.raises((AudioError, ConfigError), match=message):
+        scorer.score(samples, rate)
+
+
+@pytest.mark.parametrize("rate", [16000.0, np.int64(16000), np.float32(16000), np.uint16(16000)])
+def test_rates_that_are_whole(scorer: Scorer, rate):
+    assert scorer.score(noise(), rate).score == scorer.score(noise(), 16000).score
+
+
+def test_a_mask_without_anything_masked_is_none(scorer: Scorer):
+    assert scorer.score(np.ma.array(noise()), RATE).score == scorer.score(noise(), RATE).score
+
+
+@pytest.mark.parametrize("options", [{"channel": "left"}, {"channel": 0.5}, {"threshold": "low"}])
+def test_settings_that_are_none(bundle_path: Path, options: dict[str, object]):
+    with pytest.raises(ConfigError):
+        Scorer.load(bundle_path, **options)  # type: ignore[arg-type]
+
+
+# Files
+
+
+def test_a_wav_in_gsm_is_read(scorer: Scorer, clips: list[Path], tmp_path: Path):
+    path = tmp_path / "gsm.wav"
+    soundfile.write(path, soundfile.read(clips[0])[0], RATE, subtype="GSM610")
+    assert between_good_ones(scorer, clips, path).verdict in ("normal", "anomalous")
+
+
+HEADERS = {
+    "cut": b"\x93NUMPY\x01\x00\x76",
+    "endless": b"\x93NUMPY\x01\x00\xff\xff{'descr'",
+    "text": b"\x93NUMPY\x01\x00\x08\x00shape ( ",
+    "deep": b"\x93NUMPY\x02\x00\x00\x20\x00\x00" + b"(" * 8192,
+    "unclosed": b"\x93NUMPY\x01\x00\x10\x00{'descr': (((( '",
+    "null": b"\x93NUMPY\x01\x00\x10\x00{'descr': '\x00'  ",
+    "no UTF-8": b"\x93NUMPY\x03\x00\x10\x00\x00\x00{'descr': '\xff\xfe\xfd ",
+    "version": b"\x93NUMPY\x09\x09\x10\x00{'descr': '<f4'}",
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_arrays_with_a_broken_header(scorer: Scorer, clips: list[Path], tmp_path: Path, name: str):
+    path = tmp_path / "broken.npy"
+    path.write_bytes(HEADERS[name])
+    assert f"'{path}' is not a whole NumPy array" in str(
+        between_good_ones(scorer, clips, path).error
+    )
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(header=st.binary(max_size=120), version=st.integers(1, 3))
+def test_no_header_ends_a_batch(scorer: Scorer, tmp_path: Path, header: bytes, version: int):
+    path = tmp_path / "any.npy"
+    size = len(header).to_bytes(2 if version == 1 else 4, "little")
+    path.write_bytes(b"\x93NUMPY" + bytes([version, 0]) + size + header)
+    (result,) = scorer.score_files([path])
+    assert result.verdict == "unknown"
+
+
+def test_what_nobody_foresaw_is_that_clips_fault_and_named(
+    scorer: Scorer, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    read = soundfile.SoundFile.read
+
+    def broken(file: soundfile.SoundFile, *arguments, **more):
+        if file.frames == 30_000:
+            raise UnicodeError("by\nchance")
+        return read(file, *arguments, **more)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", broken)
+    path = tmp_path / "odd.wav"
+    soundfile.write(path, noise(30_000), RATE)
+    error = f"'{path}' cannot be judged: UnicodeError: by chance"
+    assert between_good_ones(scorer, clips, path).error == error
+    with pytest.raises(AudioError, match="UnicodeError"):
+        scorer.score(path)
+
+
+@pytest.mark.parametrize("name", ["\ud800.wav", "a\0b.wav", "n" * 300 + ".wav", "x.wav/y.wav"])
+def test_names_that_no_file_can_have(scorer: Scorer, clips: list[Path], name: str):
+    assert between_good_ones(scorer, clips, Path(name)).verdict == "unknown"
+
+
+@pytest.mark.parametrize("name", ["pipe.npy", "pipe.wav"])
+def test_a_pipe_in_a_folder_is_not_waited_for(bundle_path: Path, clips, tmp_path: Path, name: str):
+    os.mkfifo(tmp_path / name)
+    shutil.copy(clips[0], tmp_path / "a.wav")
+    command = [sys.executable, "-m", "edgeflow", "score", bundle_path, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert f"'{tmp_path / name}' is not a file" in done.stderr
+    assert len(done.stdout.splitlines()) == 2
+
+
+def test_nor_in_a_data_set(sounds: Path, tmp_path: Path):
+    shutil.copytree(sounds / "fan", tmp_path / "data" / "fan")
+    pipe = tmp_path / "data" / "fan" / "train" / "normal_id_00_99999999.wav"
+    os.mkfifo(pipe)
+    for command in (["data", "info"], ["train", "--all", "-o", tmp_path / "runs"]):
+        words = [sys.executable, "-m", "edgeflow", *command, tmp_path / "data"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        assert f"'{pipe}' is not a file" in done.stdout + done.stderr
+
+
+# Long files
+
+
+@pytest.fixture
+def short_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clips of two seconds are read in blocks of 0.3 s."""
+    monkeypatch.setattr(sound_file, "LONG", 10_000)
+    monkeypatch.setattr(sound_file, "BLOCK", 4800)
+    monkeypatch.setattr(sound_file, "FEWEST_IN_BLOCK", 100)
+
+
+@pytest.mark.parametrize("rate", [RATE, 44100])
+@pytest.mark.parametrize("channel", [None, 1])
+def test_blocks_score_as_the_whole(
+    bundle_path: Path, clips, tmp_path: Path, request, rate: int, channel: int | None
+):
+    paths = []
+    for number in range(4):
+        paths.append(tmp_path / f"{number}.wav")
+        columns = np.stack([noise(2 * rate + 77, seed=2 * number + k) for k in (0, 1)], axis=1)
+        soundfile.write(paths[-1], columns if channel else columns[:, 0], rate)
+    with Scorer.load(bundle_path, channel=channel) as scorer:
+        whole = [result.to_dict() for result in scorer.score_files(paths)]
+        assert {record["error"] for record in whole} == {None}
+        request.getfixturevalue("short_is_long")
+        in_blocks = [result.to_dict() for result in scorer.score_files(paths)]
+        assert scorer.score(paths[0]).score == pytest.approx(whole[0]["score"], abs=1e-6)
+        maps = list(scorer.score_files(paths, maps=True))
+    for one, other in zip(whole, in_blocks, strict=True):
+        assert one.pop("seconds") == pytest.approx(other.pop("seconds"), abs=1e-4)
+        assert one == other
+    assert [result.nll_map for result in maps] == [None] * 4
+    assert [r.score for r in maps] == pytest.approx([r["score"] for r in whole], abs=1e-5)
+
+
+@pytest.mark.usefixtures("short_is_long")
+def test_what_is_wrong_late_in_a_long_file_is_found(scorer: Scorer, clips, tmp_path: Path):
+    late = noise(64_000)
+    late[60_000] = np.nan
+    frozen = np.concatenate([noise(), np.tile(noise(100), 320)])
+    cases = {"late": (late, "first at 60000"), "frozen": (frozen, "repeats itself exactly")}
+    for name, (sound, message) in cases.items():
+        path = tmp_path / f"{name}.wav"
+        soundfile.write(path, sound, RATE, subtype="FLOAT")
+        result = between_good_ones(scorer, clips, path)
+        assert (result.score, result.windows) == (None, 0)
+        assert message in str(result.error)
+        with pytest.raises(AudioError, match=message):
+            scorer.score(path)
+    flac = tmp_path / "cut.flac"
+    soundfile.write(flac, noise(64_000), RATE)
+    flac.write_bytes(flac.read_bytes()[:-30_000])
+    assert "cut.flac' is" in str(between_good_ones(scorer, clips, flac).error)
+
+
+@pytest.mark.usefixtures("short_is_long")
+def test_a_long_file_of_few_frames_is_too_short(scorer: Scorer, tmp_path: Path):
+    soundfile.write(tmp_path / "wide.wav", noise(12 * 1000).reshape(-1, 12), RATE)
+    (result,) = Scorer(scorer.bundle, scorer.backend, channel=3).score_files(
+        [tmp_path / "wide.wav"]
+    )
+    assert "too short" in str(result.error)
+
+
+@pytest.mark.usefixtures("short_is_long")
+def test_a_long_file_can_be_learned_from(sounds: Path, tmp_path: Path):
+    options = ["--type", "fan", "--id", "00", "--model", "maf", "--preset", "small", "--epochs=1"]
+    run, bundle = str(tmp_path / "run"), str(tmp_path / "fan.edgeflow")
+    trained = CliRunner().invoke(
+        cli, ["train", str(sounds), *options, "-o", run], env={"EDGEFLOW_CACHE": str(tmp_path)}
+    )
+    assert trained.exit_code == 0, trained.output
+    exported = CliRunner().invoke(cli, ["export", run, "-o", bundle])
+    assert exported.exit_code == 0, exported.output
+
+
+MEBIBYTE = 1 << 20
+LIMIT = 400 * MEBIBYTE
+
+SCORE_WITHIN = f"""
+import resource, sys
+resource.setrlimit(resource.RLIMIT_DATA, ({LIMIT}, {LIMIT}))
+from edgeflow.cli import main
+status = main(["score", *sys.argv[1:]])
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(peak.split()[1], file=sys.stderr)
+sys.exit(status)
+"""
+
+
+@pytest.mark.parametrize("hours", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_hours_are_scored_in_little_memory(bundle_path: Path, clips, tmp_path: Path, hours: int):
+    path = tmp_path / "long.wav"
+    draw = np.random.default_rng(0)
+    with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16") as file:
+        for _ in range(60 * hours):
+            file.write(draw.integers(-3000, 3000, 60 * RATE, np.int16))
+    command = [sys.executable, "-c", SCORE_WITHIN, bundle_path, clips[0], path, clips[1]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
+    path.unlink()
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["error"] for record in records] == [None] * 3, done.stderr
+    assert records[1]["seconds"] == 3600 * hours
+    assert int(done.stderr.split()[-1]) * 1024 < LIMIT
+
+
+def test_what_does_not_fit_into_memory_is_its_own_fault(
+    bundle_path: Path, clips: list[Path], tmp_path: Path
+):
+    """A whole clip of the graph that starts at the samples, or an array, cannot be cut."""
+    path = tmp_path / "vast.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_2_0(
+            file, {"descr": "<f4", "fortran_order": False, "shape": (2_000_000, 128)}
+        )
+        file.truncate(file.tell() + 2_000_000 * 512)
+    command = [sys.executable, "-c", SCORE_WITHIN, bundle_path, clips[0], path, clips[1]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["verdict"] == "unknown" for record in records] == [False, True, False]
+    assert "MemoryError" in records[1]["error"]
+
+
+# Pictures
+
+
+def test_verdicts_are_not_lost_with_the_pictures(bundle_path: Path, clips, tmp_path: Path):
+    pytest.importorskip("matplotlib", reason="pip install 'edgeflow[plot]'")
+    (tmp_path / "maps").write_text("in the way")
+    plain = CliRunner().invoke(cli, ["score", str(bundle_path), *map(str, clips[:3])])
+    drawn = CliRunner().invoke(
+        cli, ["score", str(bundle_path), *map(str, clips[:3]), "--map", str(tmp_path / "maps")]
+    )
+    assert drawn.exit_code == 2
+    assert len(drawn.stderr.splitlines()) == 3
+    assert "could not be written" in drawn.stderr
+    for one, other in zip(drawn.stdout.splitlines(), plain.stdout.splitlines(), strict=True):
+        one, other = json.loads(one), json.loads(other)
+        assert one.pop("score") == pytest.approx(other.pop("score"), abs=1e-5)
+        assert one == other
+
+
+def test_nor_on_a_full_disk(bundle_path: Path, clips: list[Path], tmp_path: Path):
+    pytest.importorskip("matplotlib", reason="pip install 'edgeflow[plot]'")
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    command = [sys.executable, "-m", "edgeflow", "score", bundle_path, *clips[:2]]
+    environment = {**os.environ, "MPLCONFIGDIR": str(tmp_path / "mpl")}
+    done = subprocess.run(
+        [*command, "--map", tmp_path / "maps"],
+        capture_output=True, text=True, preexec_fn=limit, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("could not be written: File too large") == 2
+    assert len(done.stdout.splitlines()) == 2
+    assert list((tmp_path / "maps").iterdir()) == []
+
+
+@pytest.mark.usefixtures("short_is_long")
+def test_a_long_file_has_a_verdict_and_no_picture(bundle_path: Path, clips, tmp_path: Path):
+    pytest.importorskip("matplotlib", reason="pip install 'edgeflow[plot]'")
+    found = CliRunner().invoke(
+        cli, ["score", str(bundle_path), str(clips[0]), "--map", str(tmp_path / "maps")]
+    )
+    assert found.exit_code == 2
+    assert f"'{clips[0]}' is too long for a picture" in found.stderr
+    assert json.loads(found.stdout)["score"] is not None
+
+
+@pytest.mark.parametrize("name", ["a$b$.wav", "$\\frac{.wav", "two\nlines.wav", "\x1b[2J.wav"])
+def test_a_name_spoils_no_picture(bundle_path: Path, clips, tmp_path: Path, name: str):
+    pytest.importorskip("matplotlib", reason="pip install 'edgeflow[plot]'")
+    shutil.copy(clips[0], tmp_path / name)
+    found = CliRunner().invoke(
+        cli, ["score", str(bundle_path), str(tmp_path / name), "--map", str(tmp_path / "maps")]
+    )
+    assert (found.exit_code in (0, 1), found.stderr) == (True, "")
+    assert len(list((tmp_path / "maps").iterdir())) == 1
