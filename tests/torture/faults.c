@@ -174,7 +174,7 @@ ssize_t writev(int fd, const struct iovec *parts, int count) {
     }
 ON_FD("fsync", fsync, real(fd), 0, int fd)
 ON_FD("fsync", fdatasync, real(fd), 0, int fd)
-ON_FD("fchmod", fchmod, real(fd, mode), 0, int fd, mode_t mode)
+ON_FD("chmod", fchmod, real(fd, mode), 0, int fd, mode_t mode)
 ON_FD("lock", flock, real(fd, what), 0, int fd, int what)
 ON_FD("resize", ftruncate, real(fd, size), size, int fd, off_t size)
 ON_FD("resize", ftruncate64, real(fd, size), size, int fd, off64_t size)

@@ -19,8 +19,10 @@ TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}")
 
 ENOSPC, EIO, SHORT, KILL = "28", "5", "short", "kill"
 
-CHANGES = {"create", "truncate", "write", "fsync", "rename", "mkdir", "resize", "fchmod", "chmod"}
-"""Calls that can find a disk full."""
+CHANGES = {
+    "create", "truncate", "write", "fsync", "rename", "unlink", "mkdir", "rmdir", "resize", "chmod",
+}  # fmt: skip
+"""Calls that change what is on the disk, and can find it full."""
 
 Tree = dict[str, str]
 """SHA-256 by path of what is in a folder, without what differs from run to run."""
