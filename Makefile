@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO := demo
+FUZZ_SECONDS ?= 600
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test lint docs bench bench-gpu clean
+.PHONY: demo test lint docs bench bench-gpu fuzz torture mutants clean
 
 # torch goes first and alone: the constraints file names the build, and nothing may fetch another.
 $(VENV)/installed: setup.py constraints.txt
@@ -36,6 +37,19 @@ demo: $(VENV)/installed
 ## The whole suite: style, types, arrows, doctests, tests.
 test: lint
 	OMP_NUM_THREADS=1 $(PYTEST) -n 2
+
+## What the suite does in short, in full: coverage-guided fuzzing, FUZZ_SECONDS for each harness.
+fuzz: $(VENV)/installed
+	$(PIP) -e '.[fuzz]'
+	PYTHONWARNINGS=error::RuntimeWarning $(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+## A fault at every call of the disk, a power cut after each, memory in steps, and other hardships.
+torture: $(VENV)/installed
+	EDGEFLOW_LONG=1 $(PYTEST) -s tests/torture
+
+## Every small wrong in the core, and whether a test notices.
+mutants: $(VENV)/installed
+	$(BIN)/python -m tests.mutants.run
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -44,7 +44,7 @@ def test_the_fewest_clips():
 
 @pytest.mark.parametrize("probability", [0.0, 0.5, -0.1, 0.7, math.nan])
 def test_probabilities_that_make_no_sense(probability: float):
-    with pytest.raises(ExportError, match="lies between 0 and 0.5"):
+    with pytest.raises(ExportError, match=r"lies between 0 and 0\.5"):
         threshold_from_scores(HELDOUT, LEARNED, probability, 0.0)
 
 

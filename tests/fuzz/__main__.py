@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=NAMES)
     parser.add_argument("--seconds", type=int, default=60, help="for each harness")
-    parser.add_argument("--found", type=Path, default=Path("fuzz-found"), help="what fails goes here")
+    parser.add_argument(
+        "--found", type=Path, default=Path("fuzz-found"), help="what fails goes here"
+    )
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.one:

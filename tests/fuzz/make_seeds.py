@@ -52,7 +52,7 @@ def main() -> None:
     tone = (0.4 * np.sin(np.arange(1200))).astype(np.float32)
     for name, subtype in (("pcm16", "PCM_16"), ("pcm24", "PCM_24"), ("float", "FLOAT")):
         _keep(f"wav/{name}.wav", _sound(tone, "WAV", subtype))
-    _keep("wav/gsm.wav", _sound(tone, "WAV", "GSM610"))
+    _keep("wav/waiting-gsm.wav", _sound(tone, "WAV", "GSM610"))
     _keep("wav/stereo.wav", _sound(np.stack([tone, tone], axis=1), "WAV", "PCM_16"))
     _keep("flac/pcm16.flac", _sound(tone, "FLAC", "PCM_16"))
     array = io.BytesIO()
@@ -60,8 +60,10 @@ def main() -> None:
     _keep("npy/whole.npy", array.getvalue())
     _keep("pipe/raw", b"\0" + tone.tobytes())
     _keep("pipe/wav", b"\0" + _sound(tone, "WAV", "PCM_16"))
-    _keep("pipe/open-wav", b"\0RIFF\0\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16)
-          + b"data\xff\xff\xff\xff" + bytes(range(200)))  # fmt: skip
+    _keep("pipe/waiting-signalling-nan", bytes([6]) + b"\x01\x00\x80\x7f" * 200)
+    fields = struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16)
+    data = b"data\xff\xff\xff\xff" + bytes(range(200))
+    _keep("pipe/open-wav", b"\0RIFF\0\0\0\0WAVEfmt " + fields + data)
 
 
 def _keep(name: str, content: bytes) -> None:
@@ -80,7 +82,9 @@ def _bundle(folder: Path) -> None:
     """A monitor of eight bands, with a golden recording of a quarter of a second."""
     synthesise(folder / "sounds", SynthSpec(("fan",), machines=1, clips=6, seconds=1.0))
     once = Schedule(epochs=1, batch=64, optimiser="adam", learning_rate=1e-3)
-    settings = ModelSettings(MAFSpec(bands=8, frames=4, hidden=8, blocks=1), WindowSpec(4, 4), once, once)
+    settings = ModelSettings(
+        MAFSpec(bands=8, frames=4, hidden=8, blocks=1), WindowSpec(4, 4), once, once
+    )
     assert FEATURES.logmel is not None
     recipe = Recipe(
         str(folder / "sounds"), MachineId("fan", "00"), LossSpec("nll"), settings,

@@ -73,7 +73,7 @@ def _for_types(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
-def _changes(node: ast.AST) -> Iterator:  # noqa: C901
+def _changes(node: ast.AST) -> Iterator:
     """What can be done to a node; each changes a copy of it in place."""
     if isinstance(node, ast.Compare) and len(node.ops) == 1:
         for other in COMPARISONS[type(node.ops[0])]:
@@ -105,4 +105,10 @@ def _name(node: ast.Name | ast.Attribute) -> str:
 def _other(value: bool | int | float | str) -> bool | int | float | str:
     if isinstance(value, bool):
         return not value
-    return f"{value}?" if isinstance(value, str) else value + 1 if isinstance(value, int) else value * 2
+    return (
+        f"{value}?"
+        if isinstance(value, str)
+        else value + 1
+        if isinstance(value, int)
+        else value * 2
+    )

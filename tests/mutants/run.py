@@ -29,9 +29,11 @@ SLOW = "not subprocess and not heavy and not loads_neither and not closed_what_i
 
 TESTS = {
     "edgeflow/losses.py": ["edgeflow/test_losses.py"],
-    "runtime/edgeflow_runtime/views.py": ["runtime/test_views.py", "runtime/test_scorer.py"],
-    "runtime/edgeflow_runtime/verdicts.py": ["runtime/test_clip_result.py", "runtime/test_scorer.py"],
-    "runtime/edgeflow_runtime/batch_runner.py": ["runtime/test_batch_runner.py", "runtime/test_scorer.py"],
+    "runtime/edgeflow_runtime/views.py": ["runtime/test_views.py"],
+    "runtime/edgeflow_runtime/verdicts.py": [
+        "runtime/test_verdicts.py", "runtime/test_clip_result.py",
+    ],
+    "runtime/edgeflow_runtime/batch_runner.py": ["runtime/test_batch_runner.py"],
     "export/edgeflow_export/threshold.py": ["export/test_threshold.py"],
     "export/edgeflow_export/gate.py": ["export/test_gate.py"],
     "runtime/edgeflow_runtime/logmel.py": ["runtime/test_logmel.py"],
@@ -39,7 +41,7 @@ TESTS = {
     "runtime/edgeflow_runtime/backends/tensorrt/engine_store.py": [
         "runtime/backends/tensorrt/test_engine_store.py"
     ],
-    "runtime/edgeflow_runtime/audio.py": ["runtime/test_audio.py", "runtime/test_scorer.py"],
+    "runtime/edgeflow_runtime/audio.py": ["runtime/test_audio.py"],
 }  # fmt: skip
 """The core, and what tests it."""
 
@@ -86,7 +88,9 @@ class Trial:
             os.dup2(quiet, descriptor)
         tests = [str(self.tree / "tests" / name) for name in TESTS[self.module]]
         options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-k", SLOW]
-        os._exit(pytest.main([*options, str(self.tree / self.module), *filter(os.path.exists, tests)]))
+        os._exit(
+            pytest.main([*options, str(self.tree / self.module), *filter(os.path.exists, tests)])
+        )
 
 
 def surviving(module: str, tree: Path, most: int | None) -> tuple[int, list[Mutant]]:

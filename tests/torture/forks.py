@@ -1,4 +1,4 @@
-"""A process that has loaded all of edgeflow and forks for each command: thousands of tries take minutes."""
+"""A process that has loaded edgeflow and forks for each command: a thousand tries take minutes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ ROOT = HERE.parents[1]
 
 LOADED = (
     "torch", "onnx", "onnxscript", "onnxruntime", "scipy.fft", "scipy.stats", "soundfile", "soxr",
-    "matplotlib.pyplot", "safetensors.torch", "filelock", "edgeflow.cli.train", "edgeflow.training.train",
+    "matplotlib.pyplot", "safetensors.torch", "filelock", "edgeflow.cli.train",
+    "edgeflow.training.train",
     "edgeflow.synth", "edgeflow_export.cli", "edgeflow_export.bundle_from_run",
     "edgeflow_runtime.cli.score", "edgeflow_runtime.cli.engines", "edgeflow_runtime.scorer",
 )  # fmt: skip
@@ -74,7 +75,12 @@ class Forks:
         )  # fmt: skip
 
     def run(
-        self, arguments: list[str], out: Path, memory_mb: int | None = None, **environment: str
+        self,
+        arguments: list[str],
+        out: Path,
+        memory_mb: int | None = None,
+        user: int | None = None,
+        **environment: str,
     ) -> Done:
         """Run ``edgeflow`` with ``arguments``.
 
@@ -82,11 +88,12 @@ class Forks:
             arguments: of the command line.
             out: file of standard output, which may lie in a watched folder.
             memory_mb: address space above what the loaded process has.
+            user: number of the user to run as, and of the group.
             environment: set in the fork.
         """
         assert self._server.stdin is not None
         assert self._server.stdout is not None
-        order = [list(map(str, arguments)), str(out), str(self._err), memory_mb, environment]
+        order = [list(map(str, arguments)), str(out), str(self._err), memory_mb, user, environment]
         self._server.stdin.write(json.dumps(order) + "\n")
         self._server.stdin.flush()
         status, peak_mb = json.loads(self._server.stdout.readline())
@@ -97,7 +104,10 @@ class Forks:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self._server.kill()
         self._server.communicate()
@@ -106,10 +116,10 @@ class Forks:
 def _serve() -> bool:
     """Fork for each line of standard input; ``True`` in a fork, which is to run its command."""
     for line in sys.stdin:
-        arguments, out, err, memory_mb, environment = json.loads(line)
+        order = json.loads(line)
         child = os.fork()
         if child == 0:
-            _prepare(arguments, out, err, memory_mb, environment)
+            _prepare(*order)
             return True
         _, status, usage = os.wait4(child, 0)
         answer = [os.waitstatus_to_exitcode(status), usage.ru_maxrss / 1024]
@@ -118,7 +128,12 @@ def _serve() -> bool:
 
 
 def _prepare(
-    arguments: list[str], out: str, err: str, memory_mb: int | None, environment: dict[str, str]
+    arguments: list[str],
+    out: str,
+    err: str,
+    memory_mb: int | None,
+    user: int | None,
+    environment: dict[str, str],
 ) -> None:
     """Make this fork look like a process of its own."""
     for descriptor, path in ((1, out), (2, err)):
@@ -132,6 +147,10 @@ def _prepare(
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * os.sysconf("SC_PAGE_SIZE") + memory_mb * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    if user is not None:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
     sys.argv = ["edgeflow", *arguments]
     if "LD_PRELOAD" in os.environ:
         ctypes.CDLL(None).faults_arm()
@@ -152,7 +171,9 @@ def _main() -> None:
         except SystemExit as end:
             status = end.code
         sys.stderr.flush()
-        os._exit(int(str(status or 0)))  # libraries wait at exit for threads that no fork takes along
+        os._exit(
+            int(str(status or 0))
+        )  # libraries wait at exit for threads that no fork takes along
 
 
 if __name__ == "__main__":

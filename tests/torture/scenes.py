@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.torture.disk import Call, Disk, calls_in
 from tests.torture.forks import Done, Forks
@@ -42,8 +43,6 @@ class Scene:
     """What of the inputs is copied into the folder first."""
 
 
-
-
 def synth(machines: int, clips: int) -> tuple[str, ...]:
     """The command that makes some fans."""
     sizes = "--machines", str(machines), "--clips", str(clips), "--seconds", "1"
@@ -53,11 +52,14 @@ def synth(machines: int, clips: int) -> tuple[str, ...]:
 SCENES = (
     Scene("synth", synth(1, 2), 12),
     Scene("train", ("train", "INPUTS/data", "--type", "fan", "--id", "00", "--model", "maf",
-                    "--loss", "eq5", "--preset", "small", "--epochs", "1", "-o", "WORK/new/run"), 3),
+                    "--loss", "eq5", "--preset", "small", "--epochs", "1",
+                    "-o", "WORK/new/run"), 3),
     Scene("export", ("export", "INPUTS/run", "-o", "WORK/old.edgeflow", "--false-alarms", "0.2"), 2,
           ("old.edgeflow",)),
-    Scene("score", ("score", "INPUTS/old.edgeflow", "INPUTS/clips", "--csv", "--map", "WORK/maps"), 4),
-    Scene("build", ("build", "WORK/old.edgeflow", "--backend", "tensorrt-rtx"), 2, ("old.edgeflow",)),
+    Scene("score", ("score", "INPUTS/old.edgeflow", "INPUTS/clips", "--csv",
+                    "--map", "WORK/maps"), 4),
+    Scene("build", ("build", "WORK/old.edgeflow", "--backend", "tensorrt-rtx"), 2,
+          ("old.edgeflow",)),
 )  # fmt: skip
 
 
@@ -102,18 +104,25 @@ class Torture:
             shutil.copy(self.inputs / name, self.work / name)
 
     def play(
-        self, scene: Scene, at: int = 0, how: str = "0", memory_mb: int | None = None
+        self,
+        scene: Scene,
+        at: int = 0,
+        how: str = "0",
+        memory_mb: int | None = None,
+        user: int | None = None,
+        **environment: str,
     ) -> Done:
-        """Run the command, with a fault at the given call, 0 for none, or with little memory."""
-        return self._run(list(scene.arguments), at, how, memory_mb)
+        """Run the command, with a fault at the given call, 0 for none, or in other surroundings."""
+        arguments = list(scene.arguments)
+        return self._run(arguments, at, how, memory_mb=memory_mb, user=user, **environment)
 
     def _run(
         self,
         arguments: list[str],
         at: int = 0,
         how: str = "0",
-        memory_mb: int | None = None,
         cache: Path | None = None,
+        **options: Any,
     ) -> Done:
         self._count.write_bytes(bytes(8))
         self._log.write_bytes(b"")
@@ -122,7 +131,7 @@ class Torture:
         return self._forks.run(
             filled,
             self.work / "out",
-            memory_mb,
+            **options,
             FAULT_FOLDERS=f"{self.work}:{self.inputs}",
             FAULT_COUNT=str(self._count),
             FAULT_LOG=str(self._log),

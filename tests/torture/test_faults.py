@@ -5,30 +5,18 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edgeflow_runtime.backends.tensorrt.tensorrt_module import is_installed
 from tests.torture.disk import Disk
-from tests.torture.forks import Forks, compiled
 from tests.torture.scenes import CHANGES, KILL, SCENES, Reference, Scene, Torture, complaint
 
 LONG = bool(os.environ.get("EDGEFLOW_LONG"))
 """Whether every call is tried, as ``make torture`` does, rather than a sample."""
 
 by_name = pytest.mark.parametrize("scene", SCENES, ids=[scene.name for scene in SCENES])
-
-
-@pytest.fixture(scope="module")
-def torture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Torture]:
-    folder = tmp_path_factory.mktemp("torture")
-    library = compiled(folder)
-    if library is None:
-        pytest.skip("no C compiler: apt-get install gcc")
-    with Forks(folder, library) as forks:
-        yield Torture(forks, folder)
 
 
 @pytest.fixture
