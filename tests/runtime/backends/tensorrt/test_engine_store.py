@@ -312,3 +312,14 @@ def test_a_record_under_anothers_name_is_refused(store, other):
 def test_only_tensorrt_keeps_a_timing_cache(store):
     assert store.timing("tensorrt") == store.folder / "tensorrt.timing"
     assert store.timing("tensorrt-rtx") is None
+
+
+@pytest.mark.parametrize(("owner", "trusted"), [(0, True), (1, False), (1000, True), (1001, False)])
+def test_only_roots_files_and_ones_own_are_trusted(monkeypatch, tmp_path, owner, trusted):
+    monkeypatch.setattr(module.os, "geteuid", lambda: 1000)
+    status = os.stat_result((0o100644, 0, 0, 1, owner, 0, 0, 0, 0, 0))
+    if trusted:
+        module._check_owner(tmp_path, status)
+    else:
+        with pytest.raises(EngineError, match="others may write"):
+            module._check_owner(tmp_path, status)
