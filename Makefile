@@ -45,7 +45,7 @@ fuzz: $(VENV)/installed
 
 ## A fault at every call of the disk, a power cut after each, memory in steps, and other hardships.
 torture: $(VENV)/installed
-	EDGEFLOW_LONG=1 $(PYTEST) -s tests/torture
+	EDGEFLOW_TORTURE=inf $(PYTEST) -s tests/torture
 
 ## Every small wrong in the core, and whether a test notices.
 mutants: $(VENV)/installed

@@ -87,6 +87,7 @@ def synthesise(out: str | Path, spec: SynthSpec) -> int:
     _claim(out, spec)
     todo = [clip for clip in clips_of(spec) if not (out / clip.file).exists()]
     if not todo and (out / DONE).exists() and (out / TRUTH).exists():
+        (out / BEGUN).unlink(missing_ok=True)  # a power cut may bring it back
         return 0
     write_text(out / BEGUN, _document(spec))
     with closing(_rendered(todo, spec)) as made:

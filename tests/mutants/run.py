@@ -30,9 +30,7 @@ SLOW = "not subprocess and not heavy and not loads_neither and not closed_what_i
 TESTS = {
     "edgeflow/losses.py": ["edgeflow/test_losses.py"],
     "runtime/edgeflow_runtime/views.py": ["runtime/test_views.py"],
-    "runtime/edgeflow_runtime/verdicts.py": [
-        "runtime/test_verdicts.py", "runtime/test_clip_result.py",
-    ],
+    "runtime/edgeflow_runtime/verdicts.py": ["runtime/test_verdicts.py"],
     "runtime/edgeflow_runtime/batch_runner.py": ["runtime/test_batch_runner.py"],
     "export/edgeflow_export/threshold.py": ["export/test_threshold.py"],
     "export/edgeflow_export/gate.py": ["export/test_gate.py"],

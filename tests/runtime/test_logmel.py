@@ -104,3 +104,25 @@ def test_senseless_specs_are_refused(bad: dict):
 def test_window_of_another_size_is_refused():
     with pytest.raises(ConfigError, match="do not fit"):
         LogMel(SPEC, np.ones(8, np.float32), SPEC.design()[1])
+
+
+@pytest.mark.parametrize("name", ["rate_hz", "frame", "hop", "bands"])
+def test_the_smallest_sizes(name: str):
+    smallest = {"rate_hz": 1, "frame": 2, "hop": 1, "bands": 1}
+    assert getattr(LogMelSpec(**smallest), name) == smallest[name]
+    with pytest.raises(ConfigError, match="must be positive"):
+        LogMelSpec(**smallest | {name: 0})
+
+
+def test_lengths_and_frames_belong_together():
+    spec = LogMelSpec(frame=64, hop=32)
+    assert spec.fewest == 33
+    assert [spec.frames(samples) for samples in (33, 63, 64, 95, 96)] == [2, 2, 3, 3, 4]
+    assert [spec.samples(frames) for frames in (1, 2, 3)] == [33, 33, 64]
+    assert len(LogMel(spec)(noise(spec.fewest))) == 2
+    with pytest.raises(AudioError, match="32 samples are too short"):
+        LogMel(spec)(noise(spec.fewest - 1))
+
+
+def test_a_window_alone_is_not_used_without_its_filterbank():
+    np.testing.assert_array_equal(LogMel(SPEC, np.ones(1024)).window, SPEC.design()[0])

@@ -34,6 +34,27 @@ def test_a_score_above_the_threshold_is_anomalous(nll, score: float | None, verd
     assert result.logmel is result.nll_map is None
 
 
+def test_the_record_names_each_thing():
+    record = JUDGE(CLIP, np.ones(2, np.float32)).to_dict()
+    assert record == {
+        "schema": "edgeflow.clip_result.v1",
+        "heard_at": None,
+        "machine_type": "fan",
+        "machine_id": "00",
+        "bundle_sha256": "ab" * 32,
+        "clip": "a.wav",
+        "offset_seconds": 3.0,
+        "score": 1.0,
+        "threshold": 2.0,
+        "verdict": "normal",
+        "seconds": 1.5,
+        "windows": 2,
+        "backend": "fake",
+        "device": "cpu",
+        "error": None,
+    }
+
+
 def test_maps_are_summed_and_kept():
     maps = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
     result = JUDGE(CLIP, maps)

@@ -13,8 +13,10 @@ from edgeflow_runtime.backends.tensorrt.tensorrt_module import is_installed
 from tests.torture.disk import Disk
 from tests.torture.scenes import CHANGES, KILL, SCENES, Reference, Scene, Torture, complaint
 
-LONG = bool(os.environ.get("EDGEFLOW_LONG"))
-"""Whether every call is tried, as ``make torture`` does, rather than a sample."""
+TIMES = float(os.environ.get("EDGEFLOW_TORTURE", 1))
+"""How many times the short form's sample is tried; ``make torture`` sets inf, for every call."""
+
+LONG = TIMES > 1
 
 by_name = pytest.mark.parametrize("scene", SCENES, ids=[scene.name for scene in SCENES])
 
@@ -29,7 +31,8 @@ def reference(torture: Torture, scene: Scene) -> Reference:
 
 
 def sampled(cases: list, scene: Scene) -> list:
-    return cases if LONG else random.Random(scene.name).sample(cases, min(scene.tries, len(cases)))
+    tries = int(min(scene.tries * TIMES, len(cases)))
+    return random.Random(scene.name).sample(cases, tries)
 
 
 @by_name
