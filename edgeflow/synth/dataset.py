@@ -107,7 +107,8 @@ def _claim(out: Path, spec: SynthSpec) -> None:
         if not out.is_dir():
             raise DataError(f"'{out}' is a file: name a folder for the data set.")
         marker = next((out / name for name in (DONE, BEGUN) if (out / name).exists()), None)
-        empty = not any(out.iterdir())
+        # What a killed beginning leaves of its marker is nobody else's file.
+        empty = all(path.name.startswith(f".{BEGUN}.") for path in out.iterdir())
         standing = json.loads(marker.read_text()) if marker else None
     except (OSError, ValueError) as error:
         raise DataError(f"'{out}' cannot be read: name a new or empty folder.") from error
