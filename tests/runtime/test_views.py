@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeflow_runtime.errors import AudioError, ConfigError
-from edgeflow_runtime.views import View, WindowSpec
+from edgeflow_runtime.views import View, WindowSpec, encode
 
 SIZES = st.integers(1, 12), st.integers(1, 9)
 
@@ -71,3 +71,9 @@ def test_overlapping_windows_are_averaged():
     nll_map = np.ones((3, 4, 4), np.float32) * np.array([1, 2, 3], np.float32)[:, None, None]
     placed = plain_view(4, 2, 4).spread(nll_map, frames=8)
     np.testing.assert_array_equal(placed[:, 0] / 16, [1, 1, 1.5, 1.5, 2.5, 2.5, 3, 3])
+
+
+def test_full_scale_is_clipped_to_16_bits():
+    samples = np.array([[1.0, -1.0, 2.0, -2.0, 0.25]], np.float32)
+    encoded = encode(samples, "int16").view("<i2")[0, :, 0]
+    assert encoded.tolist() == [32767, -32768, 32767, -32768, 8192]
