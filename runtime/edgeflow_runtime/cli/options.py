@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from edgeflow_runtime.errors import EdgeflowError
+from edgeflow_runtime.printable import one_line
 
 LEVEL_COLOURS = {"ok": "green", "note": "yellow", "missing": "red", "differs": "red"}
 
@@ -79,8 +80,13 @@ class FaultTally:
         try:
             yield
         except EdgeflowError as error:
+            self.tell([str(error)])
+
+    def tell(self, faults: Iterable[str]) -> None:
+        """Report faults that stopped nothing."""
+        for fault in faults:
             self._faults += 1
-            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            click.echo(f"Error: {one_line(fault)}", err=True)
 
     def __enter__(self) -> FaultTally:
         return self

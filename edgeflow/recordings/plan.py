@@ -1,0 +1,288 @@
+"""The plan of an import: what becomes which clip, what is left out, and what to expect of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeflow.dataset import FEWEST_TRAINING, Dataset
+from edgeflow.recordings.cutting import TEST, TRAIN, CutSpec, LeftOut, PlannedClip, cut, split
+from edgeflow.recordings.listening import Heard, blocks_in, burst_limit_db, listen
+from edgeflow.recordings.sources import DEFAULT_ID, DEFAULT_TYPE, Paths, Source, find_sources
+from edgeflow.survey import rate_faults
+from edgeflow_runtime.audio import choose_channel, sound_info
+from edgeflow_runtime.calibration import shortfall
+from edgeflow_runtime.errors import AudioError, DataError
+from edgeflow_runtime.manifest import MachineId
+from edgeflow_runtime.printable import one_line, printable
+from edgeflow_runtime.progress import Progress
+
+USUAL_PROMISE = 0.01
+"""The share of false alarms that an export promises if nothing else is said."""
+
+SHOWN = 20
+"""Stretches left out that a plan lists; the record of the data set holds all."""
+
+
+@dataclass
+class Plan:
+    """What becomes of recordings; prints as text, nothing is written before :meth:`write`."""
+
+    spec: CutSpec
+    """How they are cut."""
+    sources: list[Source]
+    """What was asked for."""
+    recordings: list[Heard] = field(default_factory=list)
+    """Recordings that can be read, in order."""
+    clips: list[PlannedClip] = field(default_factory=list)
+    """What is to be cut, machine by machine, in order."""
+    left_out: list[LeftOut] = field(default_factory=list)
+    """What becomes no clip, and why."""
+    faults: list[str] = field(default_factory=list)
+    """Recordings that cannot be read at all, a line each."""
+    rests_s: float = 0.0
+    """Seconds of rests that were shorter than a clip."""
+    dropped: int = 0
+    """Clips that were dropped as they overlap the test."""
+
+    @property
+    def machines(self) -> list[MachineId]:
+        """The machines, those without any clip, too, in order."""
+        return list(dict.fromkeys(heard.source.machine for heard in self.recordings))
+
+    @property
+    def size_bytes(self) -> int:
+        """What the clips take at most."""
+        return sum(clip.samples * clip.heard.bytes_per_sample for clip in self.clips)
+
+    def count(self, machine: MachineId, part: str, *, anomalous: bool = False) -> int:
+        """How many clips of a machine there are of a kind."""
+        return sum(c.machine == machine and c.kind == (part, anomalous) for c in self.clips)
+
+    def write(self, out: str | Path, *, add: bool = False) -> Dataset:
+        """Cut the clips into the data set ``out``, which is there whole or not at all.
+
+        Args:
+            out: a new or empty folder.
+            add: whether it may be a data set that is there, to which clips are added.
+
+        Raises:
+            DataError: something is there already, or there is no clip to write.
+            StorageError: the disk refuses, or has too little room.
+        """
+        from edgeflow.recordings.writing import write_plan
+
+        write_plan(self, Path(out), add=add)
+        return Dataset.scan(out)
+
+    def require_training(self, machine: MachineId) -> None:
+        """Refuse a plan from which ``machine`` cannot be trained. Raises :class:`DataError`."""
+        count = self.count(machine, TRAIN)
+        if count >= FEWEST_TRAINING:
+            return
+        longest = max(
+            (h.seconds for h in self.recordings if h.source.machine == machine), default=0
+        )
+        raise DataError(
+            f"the recordings of {machine.name} give {count} clip(s) of {self.spec.seconds:g} s to "
+            f"learn from, at least {FEWEST_TRAINING} are needed (the longest has {longest:.1f} s): "
+            "record more, or cut shorter clips with --seconds"
+        )
+
+    def notes(self) -> Iterator[str]:
+        """What to know before it is written, a line each."""
+        for machine in self.machines:
+            learned = self.count(machine, TRAIN)
+            if learned < FEWEST_TRAINING:
+                yield (
+                    f"{machine.name} has {learned} training clip(s); at least {FEWEST_TRAINING} "
+                    "are needed"
+                )
+            elif few := shortfall(learned, USUAL_PROMISE):
+                yield f"{machine.name}: {few}"
+        if self.spec.hop_s < self.spec.seconds:
+            yield "the clips overlap: they tell less than their number, and promise too much"
+        yield from rate_faults({heard.rate_hz for heard in self.recordings})
+
+    def __str__(self) -> str:
+        return self.to_text(SHOWN)
+
+    def to_text(self, most: int | None = None) -> str:
+        """The plan as text, with at most ``most`` of the stretches that are left out."""
+        return "\n".join([*self._table(), *self._losses(most), *(f"! {n}" for n in self.notes())])
+
+    def _table(self) -> Iterator[str]:
+        width = max([len("machine"), *(len(machine.name) for machine in self.machines)])
+        yield f"{'machine':<{width}}  recordings   minutes  train  test normal/abnormal"
+        for machine in self.machines:
+            mine = [heard for heard in self.recordings if heard.source.machine == machine]
+            minutes = sum(heard.seconds for heard in mine) / 60
+            tests = f"{self.count(machine, TEST)}/{self.count(machine, TEST, anomalous=True)}"
+            yield (
+                f"{machine.name:<{width}}{len(mine):>12}{minutes:>10.1f}"
+                f"{self.count(machine, TRAIN):>7}{tests:>22}"
+            )
+        hop = "" if self.spec.hop_s == self.spec.seconds else f" every {self.spec.hop_s:g} s"
+        size = self.size_bytes / 1e6
+        yield f"{len(self.clips)} clips of {self.spec.seconds:g} s{hop}, at most {size:.1f} MB"
+
+    def _losses(self, most: int | None) -> Iterator[str]:
+        parts = list(merged(self.left_out))
+        if parts:
+            total = sum(part.end_s - part.start_s for part in parts)
+            yield f"left out, {total:.1f} s:"
+        for part in parts[:most]:
+            yield (
+                f"  {clock(part.start_s)} to {clock(part.end_s)} of {printable(part.path)}: "
+                f"{one_line(part.reason)}"
+            )
+        if most is not None and len(parts) > most:
+            yield f"  and {len(parts) - most} more"
+        if self.rests_s >= 0.05:
+            yield f"rests shorter than a clip: {self.rests_s:.1f} s"
+        if self.dropped:
+            yield f"dropped, as they overlap the test clips: {self.dropped} clips"
+
+
+def plan_recordings(
+    normal: Paths,
+    *,
+    abnormal: Paths = (),
+    sisters: Mapping[str, Paths] | None = None,
+    machine_type: str = DEFAULT_TYPE,
+    machine_id: str = DEFAULT_ID,
+    spec: CutSpec = CutSpec(),
+) -> Plan:
+    """Plan how recordings of any names and lengths become a data set; nothing is written yet.
+
+    Args:
+        normal: files and folders of the machine in good order.
+        abnormal: of the machine with something wrong, to test on.
+        sisters: by id, of other machines of the type in good order.
+        machine_type: what the machine is.
+        machine_id: which one it is.
+        spec: how to cut.
+
+    Raises:
+        DataError: a path is missing, a folder is empty, a recording needs a channel chosen, or one
+            sound is said to be two things.
+        ConfigError: a name is no word.
+    """
+    machine = MachineId(machine_type, machine_id)
+    return plan_sources(find_sources(machine, normal, abnormal, sisters), spec)
+
+
+def plan_sources(
+    sources: Sequence[Source], spec: CutSpec, known: Mapping[str, str] | None = None
+) -> Plan:
+    """:func:`plan_recordings` of recordings that were found; those of digests ``known`` are not
+    taken again.
+    """
+    plan = Plan(spec, list(sources))
+    plan.recordings = _listen_to_all(sources, spec, plan.faults)
+    fresh = _without_doubles(plan, known or {})
+    for machine in plan.machines:
+        mine = [heard for heard in fresh if heard.source.machine == machine]
+        normal = [heard for heard in mine if not heard.source.anomalous]
+        limit = math.inf if spec.keep_bursts else burst_limit_db(normal, spec.seconds)
+        clips: list[PlannedClip] = []
+        for heard in mine:
+            laid, left_out, rest_s = cut(heard, spec, math.inf if heard.source.anomalous else limit)
+            clips += laid
+            plan.left_out += left_out
+            plan.rests_s += rest_s
+        clips, dropped = split(clips, spec.test_share)
+        plan.clips += clips
+        plan.dropped += dropped
+    return plan
+
+
+def _listen_to_all(sources: Sequence[Source], spec: CutSpec, faults: list[str]) -> list[Heard]:
+    """Listen to every recording; those that cannot be read become lines of ``faults``.
+
+    Raises:
+        DataError: a recording has several channels and none is chosen.
+    """
+    readable, blocks = [], 0
+    for source in sources:
+        try:
+            info = sound_info(source.path)
+        except AudioError as error:
+            faults.append(str(error))
+            continue
+        _check_channel(source.path, info.channels, spec.channel)
+        readable.append(source)
+        blocks += blocks_in(info.samples, info.channels)
+    heard = []
+    with Progress("listening", blocks, "block") as progress:
+        for source in readable:
+            try:
+                heard.append(listen(source, spec.channel, progress.advance))
+            except AudioError as error:
+                faults.append(str(error))
+    return heard
+
+
+def _check_channel(path: Path, channels: int, channel: int | None) -> None:
+    """Say before anything else that a channel must be chosen: it is so for every recording."""
+    if channel is None:
+        try:
+            choose_channel(str(path), channels, channel)
+        except AudioError as error:
+            raise DataError(str(error)) from error
+
+
+def _without_doubles(plan: Plan, known: Mapping[str, str]) -> list[Heard]:
+    """The recordings whose sound was not there before; the others are left out.
+
+    Raises:
+        DataError: one sound is said to be of two machines, or normal and abnormal.
+    """
+    first: dict[str, Source] = {}
+    fresh = []
+    for heard in plan.recordings:
+        source, other = heard.source, first.get(heard.digest)
+        if heard.digest in known:
+            reason = f"is in the data set already, from '{known[heard.digest]}'"
+        elif other is None or heard.silent.all():
+            first[heard.digest] = source
+            fresh.append(heard)
+            continue
+        elif (other.machine, other.anomalous) != (source.machine, source.anomalous):
+            raise DataError(
+                f"'{other.path}' and '{source.path}' hold the same sound, and are said to differ: "
+                "name each recording once"
+            )
+        else:
+            reason = f"is there already, as '{other.path}'"
+        plan.left_out.append(LeftOut(source.path, 0.0, heard.seconds, reason))
+    return fresh
+
+
+def merged(parts: Iterable[LeftOut]) -> Iterator[LeftOut]:
+    """Stretches that follow each other for the same reason as one."""
+    last: LeftOut | None = None
+    for part in parts:
+        why = part.reason.partition(":")[0]
+        if last and last.path == part.path and part.start_s <= last.end_s:
+            if last.reason.partition(":")[0] == why:
+                last = LeftOut(last.path, last.start_s, part.end_s, why)
+                continue
+        if last:
+            yield last
+        last = part
+    if last:
+        yield last
+
+
+def clock(seconds: float) -> str:
+    """A place in a recording.
+
+    Example:
+        >>> clock(3725.25)
+        '1:02:05.2'
+    """
+    minutes, tenths = divmod(round(10 * seconds), 600)
+    return f"{minutes // 60}:{minutes % 60:02d}:{tenths / 10:04.1f}"
