@@ -106,9 +106,7 @@ OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
     show_default=True,
     help="Seed of everything random.",
 )
-@click.pass_context
 def train(
-    context: click.Context,
     data: Path | None,
     machine_type: str | None,
     machine_id: str | None,
@@ -153,7 +151,7 @@ def train(
                 return
             machine_type, machine_id = target
         else:
-            dataset = _standing(context, data)
+            dataset = _standing(data)
         machines = _machines(dataset, machine_type, machine_id, every)
         for machine in machines:
             with tally.one():
@@ -179,13 +177,13 @@ def train(
                 click.echo(f"{folder}: {'already trained' if finished else run}")
 
 
-def _standing(context: click.Context, data: Path | None) -> Dataset:
+def _standing(data: Path | None) -> Dataset:
     """The data set DATA, with which no option of recordings goes."""
     from edgeflow.dataset import Dataset
 
     if data is None:
         raise ConfigError("name recordings with --normal, or a data set")
-    if chosen := given(context, *NAMES):
+    if chosen := given(click.get_current_context(), *NAMES):
         raise ConfigError(f"{chosen}: only for recordings given with --normal: leave it out")
     return Dataset.scan(data)
 

@@ -153,7 +153,7 @@ def plan_recordings(
     sisters: Mapping[str, Paths] | None = None,
     machine_type: str = DEFAULT_TYPE,
     machine_id: str = DEFAULT_ID,
-    spec: CutSpec = CutSpec(),
+    spec: CutSpec | None = None,
 ) -> Plan:
     """Plan how recordings of any names and lengths become a data set; nothing is written yet.
 
@@ -163,7 +163,7 @@ def plan_recordings(
         sisters: by id, of other machines of the type in good order.
         machine_type: what the machine is.
         machine_id: which one it is.
-        spec: how to cut.
+        spec: how to cut; into clips of 10 s if not given.
 
     Raises:
         DataError: a path is missing, a folder is empty, a recording needs a channel chosen, or one
@@ -171,15 +171,13 @@ def plan_recordings(
         ConfigError: a name is no word.
     """
     machine = MachineId(machine_type, machine_id)
-    return plan_sources(find_sources(machine, normal, abnormal, sisters), spec)
+    return plan_sources(find_sources(machine, normal, abnormal, sisters), spec or CutSpec())
 
 
 def plan_sources(
     sources: Sequence[Source], spec: CutSpec, known: Mapping[str, str] | None = None
 ) -> Plan:
-    """:func:`plan_recordings` of recordings that were found; those of digests ``known`` are not
-    taken again.
-    """
+    """:func:`plan_recordings` of what was found, but for the sounds whose digests are ``known``."""
     plan = Plan(spec, list(sources))
     plan.recordings = _listen_to_all(sources, spec, plan.faults)
     fresh = _without_doubles(plan, known or {})
@@ -266,10 +264,10 @@ def merged(parts: Iterable[LeftOut]) -> Iterator[LeftOut]:
     last: LeftOut | None = None
     for part in parts:
         why = part.reason.partition(":")[0]
-        if last and last.path == part.path and part.start_s <= last.end_s:
-            if last.reason.partition(":")[0] == why:
-                last = LeftOut(last.path, last.start_s, part.end_s, why)
-                continue
+        follows = last and last.path == part.path and part.start_s <= last.end_s
+        if last and follows and last.reason.partition(":")[0] == why:
+            last = LeftOut(last.path, last.start_s, part.end_s, why)
+            continue
         if last:
             yield last
         last = part

@@ -26,7 +26,7 @@ EXACT = {
     "FLOAT": "float32",
     "DOUBLE": "float64",
 }
-"""Encodings that libsndfile reads and writes without a loss, and the type of sample that does it."""
+"""Encodings that are read and written without a loss, and the type of sample that does it."""
 
 BYTES = {
     "PCM_S8": 1,

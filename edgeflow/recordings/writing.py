@@ -1,4 +1,4 @@
-"""A data set from a plan: each clip whole, the set there at once or not at all, and a record of it."""
+"""A data set from a plan: there at once or not at all, with a record of where its clips are from."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def write_plan(plan: Plan, out: Path, *, add: bool = False) -> None:
     if not plan.clips:
         raise DataError(f"nothing is left to write into '{out}': no clip can be cut")
     check_free(out, add=add)
-    record = read_record(out) if add else {"schema": SCHEMA, "imports": []}
+    imports = read_imports(out) if add else []
     _check_room(plan, out)
     with _beside(out) as folder:
         named = _named(plan.clips, out)
         _cut_all(named, folder)
-        record["imports"].append(_entry(plan, named))
-        text = json.dumps(record, indent=1) + "\n"
+        document = {"schema": SCHEMA, "imports": [*imports, _entry(plan, named)]}
+        text = json.dumps(document, indent=1) + "\n"
         if out.exists() and any(out.iterdir()):
             _move_in(named, folder, out)
             write_text(out / RECORD, text)
@@ -58,8 +58,8 @@ def check_free(out: Path, *, add: bool) -> None:
         raise DataError(f"'{out}' is there already: add to it with --add, or name a new folder")
 
 
-def read_record(out: Path) -> dict[str, Any]:
-    """What the data set ``out`` says of its imports; nothing where there is no record.
+def read_imports(out: Path) -> list[Any]:
+    """What the data set ``out`` says of its imports; nothing where it says nothing.
 
     Raises:
         DataError: the record is damaged, or of a version that is not known.
@@ -67,21 +67,21 @@ def read_record(out: Path) -> dict[str, Any]:
     path = out / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        known = record["schema"] == SCHEMA and isinstance(record["imports"], list)
+        schema, imports = record["schema"], list(record["imports"])
     except FileNotFoundError:
-        return {"schema": SCHEMA, "imports": []}
+        return []
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"'{path}' is damaged: delete it, or name a new folder") from error
-    if not known:
-        raise DataError(f"'{path}' is no {SCHEMA}: it is of another edgeflow")
-    return dict(record)
+        raise DataError(f"'{path}' is damaged: name a new folder") from error
+    if schema != SCHEMA:
+        raise DataError(f"'{path}' is of schema {schema!r}, expected {SCHEMA!r}: name a new folder")
+    return imports
 
 
 def known_sounds(out: Path) -> dict[str, str]:
     """The recordings that the data set ``out`` was cut from: paths by digest."""
     return {
         recording["sha256"]: recording["path"]
-        for entry in read_record(out)["imports"]
+        for entry in read_imports(out)
         for recording in entry["recordings"]
         if recording["sha256"]
     }
@@ -95,17 +95,15 @@ def holds(out: Path, sources: Sequence[Source], spec: CutSpec) -> bool:
     """
     if not out.exists():
         return False
-    entries = read_record(out)["imports"]
+    entries = read_imports(out)
     mend = "choose another folder, or delete it to cut anew"
     if len(entries) != 1:
         raise DataError(f"'{out}' holds other clips than these recordings give: {mend}")
-    asked = [
-        (d["path"], d["bytes"], d["machine"], d["anomalous"]) for d in entries[0]["recordings"]
-    ]
-    wanted = [(d["path"], d["bytes"], d["machine"], d["anomalous"]) for d in map(_told, sources)]
+    keys = ("path", "bytes", "machine", "anomalous")
+    asked = [{key: told[key] for key in keys} for told in entries[0]["recordings"]]
     if entries[0]["spec"] != spec.to_dict():
         raise DataError(f"'{out}' was cut with other settings: {mend}")
-    if asked != wanted:
+    if asked != [_told(source) for source in sources]:
         raise DataError(f"'{out}' was cut from other recordings than these are now: {mend}")
     return True
 
