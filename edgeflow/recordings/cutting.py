@@ -157,7 +157,7 @@ def _judge(heard: Heard, clips: list[PlannedClip]) -> tuple[list[PlannedClip], l
 def _span(heard: Heard, first: int, end: int) -> tuple[int, int]:
     """The samples of frames; what follows the last whole frame belongs to it."""
     last = end >= len(heard.levels_db)
-    return first * heard.frame, heard.samples if last else end * heard.frame
+    return int(first) * heard.frame, heard.samples if last else int(end) * heard.frame
 
 
 def _left_out(heard: Heard, start: int, stop: int, reason: str) -> LeftOut:

@@ -100,7 +100,8 @@ class Plan:
                     f"{machine.name} has {learned} training clip(s); at least {FEWEST_TRAINING} "
                     "are needed"
                 )
-            elif few := shortfall(learned, USUAL_PROMISE):
+        for machine in self.machines[:1]:  # the one to watch; its sisters come after it
+            if few := shortfall(self.count(machine, TRAIN), USUAL_PROMISE):
                 yield f"{machine.name}: {few}"
         if self.spec.hop_s < self.spec.seconds:
             yield "the clips overlap: they tell less than their number, and promise too much"

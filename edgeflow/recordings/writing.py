@@ -1,4 +1,4 @@
-"""A data set from a plan: there at once or not at all, with a record of where its clips are from."""
+"""A data set from a plan: there at once or not at all, and a record of where its clips are from."""
 
 from __future__ import annotations
 
