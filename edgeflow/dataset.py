@@ -20,7 +20,7 @@ from edgeflow_runtime.manifest import MachineId
 
 CLIP_NAME = re.compile(r"(normal|anomaly)_id_([\w-]+)_(\d+)\.(?:wav|flac|npy)", re.IGNORECASE)
 
-OTHERWISE = "for recordings of other names there is 'edgeflow data import'"
+OTHERWISE = "for recordings of other names there are 'data import' and 'train --normal'"
 """What to say where a data set is wanted."""
 
 FEWEST_TRAINING = 3

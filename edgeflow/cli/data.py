@@ -100,7 +100,9 @@ def import_recordings(
             click.echo(f"{out}: nothing written")
             return
         plan.write(out, add=add)
-        click.echo(f"{out}: {len(plan.clips)} clips written")
+        several = any(heard.channels > 1 for heard in plan.recordings)
+        mend = f"; they keep their channels: train with --channel {channel}" if several else ""
+        click.echo(f"{out}: {len(plan.clips)} clips written{mend}")
 
 
 def _agreed(out: Path, clips: int) -> bool:

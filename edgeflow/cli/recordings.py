@@ -29,7 +29,14 @@ class TakesPaths(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments."""
-        return super().parse_args(ctx, list(_repeated(args)))
+        try:
+            return super().parse_args(ctx, list(_repeated(args)))
+        except click.MissingParameter as error:
+            if set(SEVERAL) & set(args):
+                error.message = (
+                    "name it first: all paths after --normal and the like are recordings"
+                )
+            raise
 
 
 def _repeated(args: list[str]) -> Iterator[str]:
@@ -131,7 +138,8 @@ def cut_beside(
     """
     from edgeflow.dataset import Dataset
     from edgeflow.recordings.plan import plan_sources
-    from edgeflow.recordings.writing import OWN_DATA, holds
+    from edgeflow.recordings.writing import holds
+    from edgeflow.training.run import OWN_DATA, RECORD
 
     sources, spec, out = (
         choice.sources(machine_type, machine_id),
@@ -140,7 +148,7 @@ def cut_beside(
     )
     if not choice.dry_run and holds(out, sources, spec):
         return Dataset.scan(out)
-    if not choice.dry_run and (run / "run.json").exists():
+    if not choice.dry_run and (run / RECORD).exists():
         raise DataError(f"'{run}' holds a training on another data set: choose another folder")
     plan = plan_sources(sources, spec)
     tally.tell(plan.faults)

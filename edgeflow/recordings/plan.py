@@ -82,26 +82,25 @@ class Plan:
         count = self.count(machine, TRAIN)
         if count >= FEWEST_TRAINING:
             return
-        longest = max(
-            (h.seconds for h in self.recordings if h.source.machine == machine), default=0
-        )
+        lengths_s = [h.seconds for h in self.recordings if h.source.machine == machine]
+        shorter = _seconds_for(lengths_s, math.ceil(self.spec.seconds) - 1)
         raise DataError(
             f"the recordings of {machine.name} give {count} clip(s) of {self.spec.seconds:g} s to "
-            f"learn from, at least {FEWEST_TRAINING} are needed (the longest has {longest:.1f} s): "
-            "record more, or cut shorter clips with --seconds"
+            f"learn from, at least {FEWEST_TRAINING} are needed: record more"
+            + (f", or cut shorter clips, with --seconds {shorter}" if shorter else "")
         )
 
     def notes(self) -> Iterator[str]:
         """What to know before it is written, a line each."""
-        for machine in self.machines:
+        for place, machine in enumerate(self.machines):
             learned = self.count(machine, TRAIN)
+            few = shortfall(learned, USUAL_PROMISE)
             if learned < FEWEST_TRAINING:
                 yield (
                     f"{machine.name} has {learned} training clip(s); at least {FEWEST_TRAINING} "
                     "are needed"
                 )
-        for machine in self.machines[:1]:  # the one to watch; its sisters come after it
-            if few := shortfall(self.count(machine, TRAIN), USUAL_PROMISE):
+            elif few and not place:  # the machine to watch; its sisters come after it
                 yield f"{machine.name}: {few}"
         if self.spec.hop_s < self.spec.seconds:
             yield "the clips overlap: they tell less than their number, and promise too much"
@@ -115,6 +114,9 @@ class Plan:
         return "\n".join([*self._table(), *self._losses(most), *(f"! {n}" for n in self.notes())])
 
     def _table(self) -> Iterator[str]:
+        if not self.recordings:
+            yield "no recording can be read"
+            return
         width = max([len("machine"), *(len(machine.name) for machine in self.machines)])
         yield f"{'machine':<{width}}  recordings   minutes  train  test normal/abnormal"
         for machine in self.machines:
@@ -264,9 +266,9 @@ def merged(parts: Iterable[LeftOut]) -> Iterator[LeftOut]:
     """Stretches that follow each other for the same reason as one."""
     last: LeftOut | None = None
     for part in parts:
-        why = part.reason.partition(":")[0]
+        why = _in_short(part.reason)
         follows = last and last.path == part.path and part.start_s <= last.end_s
-        if last and follows and last.reason.partition(":")[0] == why:
+        if last and follows and _in_short(last.reason) == why:
             last = LeftOut(last.path, last.start_s, part.end_s, why)
             continue
         if last:
@@ -274,6 +276,20 @@ def merged(parts: Iterable[LeftOut]) -> Iterator[LeftOut]:
         last = part
     if last:
         yield last
+
+
+def _in_short(reason: str) -> str:
+    """A reason without its figures: what it is, and the mend."""
+    parts = reason.split(": ")
+    return ": ".join(dict.fromkeys((parts[0], parts[-1])))
+
+
+def _seconds_for(lengths_s: Sequence[float], most: int) -> int | None:
+    """The longest clip, of at most so many seconds, of which recordings give enough."""
+    for seconds in range(most, 0, -1):
+        if sum(int(length_s / seconds) for length_s in lengths_s) >= FEWEST_TRAINING:
+            return seconds
+    return None
 
 
 def clock(seconds: float) -> str:

@@ -24,9 +24,6 @@ from edgeflow_runtime.storage import write_bytes, write_text
 RECORD = "recordings.json"
 """What a data set says of where its clips come from."""
 
-OWN_DATA = "data"
-"""Folder in a run's, of the data set that was cut for it."""
-
 SCHEMA = "edgeflow.recordings.v1"
 
 
