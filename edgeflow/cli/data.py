@@ -83,7 +83,7 @@ def import_recordings(
     nothing in it is ever overwritten.
     """
     from edgeflow.recordings.plan import SHOWN, plan_sources
-    from edgeflow.recordings.writing import check_free, known_sounds
+    from edgeflow.recordings.writing import check_free, known_sounds, training_clips
 
     choice = choice_of(options)
     if choice.machines and machine_id is not None:
@@ -91,6 +91,8 @@ def import_recordings(
     sources = choice.sources(machine_type, machine_id)
     check_free(out, add=add)
     plan = plan_sources(sources, choice.spec(channel), known_sounds(out) if add else {})
+    if add:
+        plan.standing = training_clips(out)
     with FaultTally() as tally:
         tally.tell(plan.faults)
         click.echo(plan.to_text(None if choice.dry_run else SHOWN))

@@ -32,11 +32,10 @@ class TakesPaths(click.Command):
         try:
             return super().parse_args(ctx, list(_repeated(args)))
         except click.MissingParameter as error:
-            if set(SEVERAL) & set(args):
-                error.message = (
-                    "name it first: all paths after --normal and the like are recordings"
-                )
-            raise
+            if not set(SEVERAL) & set(args):
+                raise
+            mend = "name it first, as all paths after --normal and the like are recordings"
+            raise click.UsageError(f"{error.format_message()} {mend}") from error
 
 
 def _repeated(args: list[str]) -> Iterator[str]:
@@ -112,7 +111,13 @@ class RecordingChoice:
                 raise ConfigError(
                     "--machines names all recordings: leave --normal, --abnormal and --sisters out"
                 )
-            return sources.find_machines(self.machines, machine_type)
+            found = sources.find_machines(self.machines, machine_type)
+            ids = sorted({source.machine.machine_id for source in found})
+            if machine_id not in (None, *ids):
+                raise ConfigError(
+                    f"'{self.machines}' holds no machine {machine_id!r}; it has {', '.join(ids)}"
+                )
+            return found
         if not self.normal:
             raise ConfigError("name recordings with --normal, or with --machines")
         sisters: dict[str, list[str | Path]] = {}

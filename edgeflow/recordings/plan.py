@@ -44,6 +44,8 @@ class Plan:
     """Recordings that cannot be read at all, a line each."""
     rests_s: float = 0.0
     """Seconds of rests that were shorter than a clip."""
+    standing: Mapping[str, int] = field(default_factory=dict)
+    """Training clips, by machine, of the data set that clips are added to."""
     dropped: int = 0
     """Clips that were dropped as they overlap the test."""
 
@@ -93,7 +95,7 @@ class Plan:
     def notes(self) -> Iterator[str]:
         """What to know before it is written, a line each."""
         for place, machine in enumerate(self.machines):
-            learned = self.count(machine, TRAIN)
+            learned = self.count(machine, TRAIN) + self.standing.get(machine.name, 0)
             few = shortfall(learned, USUAL_PROMISE)
             if learned < FEWEST_TRAINING:
                 yield (

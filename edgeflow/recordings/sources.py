@@ -10,7 +10,6 @@ from pathlib import Path
 from edgeflow_runtime.audio import SOUND_SUFFIXES
 from edgeflow_runtime.errors import ConfigError, DataError
 from edgeflow_runtime.manifest import MachineId
-from edgeflow_runtime.printable import printable
 
 WORD = re.compile(r"[\w-]+")
 """What a machine's type and id may be."""
@@ -81,7 +80,7 @@ def find_machines(folder: str | Path, machine_type: str) -> list[Source]:
     inside = sorted(p for p in folder.iterdir() if not _hidden(p)) if folder.is_dir() else []
     sources = []
     for path in filter(Path.is_dir, inside):
-        name = re.sub(r"[^\w-]+", "-", printable(path.name)).strip("-") or "-"
+        name = re.sub(r"[^\w-]+", "-", path.name).strip("-") or "-"
         if name in names:
             raise DataError(
                 f"'{names[name]}' and '{path}' are both the machine {name!r}: rename one"

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -82,6 +83,15 @@ def known_sounds(out: Path) -> dict[str, str]:
         for recording in entry["recordings"]
         if recording["sha256"]
     }
+
+
+def training_clips(out: Path) -> Counter[str]:
+    """How many training clips of each machine the data set ``out`` holds."""
+    return Counter(
+        f"{path.parent.parent.name}_id_{match[2]}"
+        for path in out.glob("*/train/*")
+        if (match := CLIP_NAME.fullmatch(path.name))
+    )
 
 
 def holds(out: Path, sources: Sequence[Source], spec: CutSpec) -> bool:
