@@ -158,7 +158,11 @@ def plan_recordings(
     sisters: Mapping[str, Paths] | None = None,
     machine_type: str = DEFAULT_TYPE,
     machine_id: str = DEFAULT_ID,
-    spec: CutSpec | None = None,
+    seconds: float = 10.0,
+    hop: float | None = None,
+    channel: int | None = None,
+    test_share: float | None = None,
+    keep_bursts: bool = False,
 ) -> Plan:
     """Plan how recordings of any names and lengths become a data set; nothing is written yet.
 
@@ -168,15 +172,22 @@ def plan_recordings(
         sisters: by id, of other machines of the type in good order.
         machine_type: what the machine is.
         machine_id: which one it is.
-        spec: how to cut; into clips of 10 s if not given.
+        seconds: length of a clip.
+        hop: seconds from the beginning of one clip to that of the next; as ``seconds`` if not
+            given.
+        channel: the channel to listen to; the first is 0.
+        test_share: share of a machine's normal clips to test on, the last ones; a fifth where it
+            has abnormal ones, else none, if not given.
+        keep_bursts: leave in what is far louder than usual.
 
     Raises:
         DataError: a path is missing, a folder is empty, a recording needs a channel chosen, or one
             sound is said to be two things.
-        ConfigError: a name is no word.
+        ConfigError: a name is no word, or a number makes no sense.
     """
+    spec = CutSpec(seconds, hop, channel, test_share, keep_bursts)
     machine = MachineId(machine_type, machine_id)
-    return plan_sources(find_sources(machine, normal, abnormal, sisters), spec or CutSpec())
+    return plan_sources(find_sources(machine, normal, abnormal, sisters), spec)
 
 
 def plan_sources(
