@@ -39,7 +39,7 @@ _HOMES = {
     "TrainedRun": "edgeflow.training.run",
     "evaluate": "edgeflow.evaluation",
     "export": "edgeflow_export.bundle_from_run",
-    "plan_recordings": "edgeflow.recordings.plan",
+    "plan_recordings": "edgeflow.recordings.planning",
     "train": "edgeflow.training.train",
 }
 

@@ -204,7 +204,7 @@ def test_the_channel_that_was_chosen_is_the_one_the_monitor_takes(tmp_path: Path
 
 
 def test_an_interruption_leaves_nothing_behind(tmp_path: Path):
-    recording(tmp_path / "a.wav", 3000)
+    recording(tmp_path / "a.wav", 1000)
     out = tmp_path / "sounds"
     command = [sys.executable, "-m", "edgeflow", "data", "import", out, "--yes", "--seconds", "1"]
     process = subprocess.Popen(

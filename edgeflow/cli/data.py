@@ -82,7 +82,8 @@ def import_recordings(
     asked, elsewhere --yes or --dry-run says what to do. OUT is there whole or not at all, and
     nothing in it is ever overwritten.
     """
-    from edgeflow.recordings.plan import SHOWN, plan_sources
+    from edgeflow.recordings.plan import SHOWN
+    from edgeflow.recordings.planning import plan_sources
     from edgeflow.recordings.writing import check_free, known_sounds, training_clips
 
     choice = choice_of(options)

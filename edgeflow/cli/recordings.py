@@ -142,7 +142,7 @@ def cut_beside(
             stand there.
     """
     from edgeflow.dataset import Dataset
-    from edgeflow.recordings.plan import plan_sources
+    from edgeflow.recordings.planning import plan_sources
     from edgeflow.recordings.writing import holds
     from edgeflow.training.run import OWN_DATA, RECORD
 

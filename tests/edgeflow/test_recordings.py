@@ -288,10 +288,8 @@ def test_folders_of_machines(tmp_path: Path):
         ("Halle-3", "früh.wav", False),
         ("Süd-2", "y.FLAC", False),
     ]
-    (tmp_path / "Halle_3").mkdir()
-    (tmp_path / "Halle.3").mkdir()
     write(tmp_path / "Halle.3" / "a.wav", noise(1))
-    with pytest.raises(DataError, match="are both called 'Halle-3'"):
+    with pytest.raises(DataError, match="are both the machine 'Halle-3'"):
         find_machines(tmp_path, "fan")
 
 
