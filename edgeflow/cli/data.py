@@ -110,7 +110,7 @@ def import_recordings(
 
 def _agreed(out: Path, clips: int) -> bool:
     """Whether the user wants it; where nobody can be asked, that is an error."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise ConfigError("nobody can be asked here: say --yes to write, or --dry-run to look only")
     return click.confirm(f"Write {clips} clips to {printable(out)}?", default=True, err=True)
 
