@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
+from edgeflow.dataset import CLIP_NAME
 from edgeflow_runtime.audio import SOUND_SUFFIXES
 from edgeflow_runtime.errors import ConfigError, DataError
 from edgeflow_runtime.manifest import MachineId
@@ -51,18 +53,19 @@ def find_sources(
 
     Raises:
         ConfigError: a name is no word, or two machines have one id.
-        DataError: a path is missing, or a folder holds no recording.
+        DataError: a path is missing, or a folder holds no recording, or abnormal ones among those
+            in good order.
     """
     _check_word("type", machine.machine_type)
     _check_word("id", machine.machine_id)
-    sources = [Source(path, machine, False) for path in _files(normal)]
+    sources = [Source(path, machine, False) for path in _normal_files(normal)]
     sources += [Source(path, machine, True) for path in _files(abnormal)]
     for name, paths in (sisters or {}).items():
         _check_word("id", name)
         if name == machine.machine_id:
             raise ConfigError(f"the machine itself has the id {name!r}: name its sister otherwise")
         sister = MachineId(machine.machine_type, name)
-        sources += [Source(path, sister, False) for path in _files(paths)]
+        sources += [Source(path, sister, False) for path in _normal_files(paths)]
     return sources
 
 
@@ -80,7 +83,7 @@ def find_machines(folder: str | Path, machine_type: str) -> list[Source]:
     inside = sorted(p for p in folder.iterdir() if not _hidden(p)) if folder.is_dir() else []
     sources = []
     for path in filter(Path.is_dir, inside):
-        name = re.sub(r"[^\w-]+", "-", path.name).strip("-") or "-"
+        name = re.sub(r"[^\w-]+", "-", normalize("NFC", path.name)).strip("-") or "-"
         if name in names:
             raise DataError(
                 f"'{names[name]}' and '{path}' are both the machine {name!r}: rename one"
@@ -92,6 +95,24 @@ def find_machines(folder: str | Path, machine_type: str) -> list[Source]:
     if not sources:
         raise DataError(f"'{folder}' holds no folder of recordings: each is to be a machine")
     return sources
+
+
+def _normal_files(paths: Paths) -> Iterator[Path]:
+    """:func:`_files` of a machine in good order, as far as folders and names tell."""
+    for folder in map(Path, paths):
+        for path in _files([folder]):
+            if path != folder and _says_abnormal(path.relative_to(folder)):
+                raise DataError(
+                    f"'{path}' is called abnormal, and lies in '{folder}', which is said to be "
+                    "normal: name the normal recordings alone"
+                )
+            yield path
+
+
+def _says_abnormal(path: Path) -> bool:
+    match = CLIP_NAME.fullmatch(path.name)
+    in_folder = ABNORMAL in (part.lower() for part in path.parts[:-1])
+    return in_folder or bool(match and match[1].lower() == "anomaly")
 
 
 def _files(paths: Paths) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -277,7 +278,9 @@ def test_a_channel_must_be_chosen_and_clips_keep_all(tmp_path: Path):
 def test_folders_of_machines(tmp_path: Path):
     write(tmp_path / "Halle 3" / "normal" / "früh.wav", noise(1))
     write(tmp_path / "Halle 3" / "Abnormal" / "kaputt.wav", noise(1))
-    write(tmp_path / "Süd\n2" / "x" / "y.FLAC", noise(1), format="FLAC")
+    write(
+        tmp_path / unicodedata.normalize("NFD", "Süd\n2") / "x" / "y.FLAC", noise(1), format="FLAC"
+    )
     write(tmp_path / "loose.wav", noise(1))
     found = [
         (source.machine.machine_id, source.path.name, source.anomalous)
@@ -291,6 +294,15 @@ def test_folders_of_machines(tmp_path: Path):
     write(tmp_path / "Halle.3" / "a.wav", noise(1))
     with pytest.raises(DataError, match="are both the machine 'Halle-3'"):
         find_machines(tmp_path, "fan")
+
+
+@pytest.mark.parametrize("name", ["Abnormal/a.wav", "test/anomaly_id_00_00000000.wav"])
+def test_what_is_called_abnormal_is_not_learned_as_normal(tmp_path: Path, name: str):
+    write(tmp_path / "fan" / "a.wav", noise(30))
+    bad = write(tmp_path / "fan" / name, noise(10))
+    with pytest.raises(DataError, match="name the normal recordings alone"):
+        ef.plan_recordings([tmp_path / "fan"])
+    assert len(ef.plan_recordings([bad]).clips) == 1  # named by itself it is what the user says
 
 
 def test_paths_and_names_that_lead_nowhere(tmp_path: Path):
