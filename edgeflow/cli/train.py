@@ -45,6 +45,10 @@ OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
 @click.option("--id", "machine_id", help="Machine id, for example 00.")
 @click.option("--all", "every", is_flag=True, help="Every machine found (of --type, if given).")
 @click.option(
+    "--base", is_flag=True,
+    help="A base of all machines of --type, from which 'edgeflow enroll' makes monitors.",
+)  # fmt: skip
+@click.option(
     "--model", type=click.Choice(list(MODELS)), default="linear", show_default=True,
     help="Which flow.",
 )  # fmt: skip
@@ -99,6 +103,7 @@ def train(
     machine_type: str | None,
     machine_id: str | None,
     every: bool,
+    base: bool,
     model: str,
     view: str | None,
     loss: str,
@@ -117,7 +122,8 @@ def train(
 
     DATA is a data set in the layout of DCASE 2020 Task 2. The machine of --type and --id is the
     target, the other machines of its type are the outliers. The same command again goes on where
-    it was interrupted, and does nothing where all is done.
+    it was interrupted, and does nothing where all is done. With --base a whole type is the target:
+    its run, exported, is what 'edgeflow enroll' makes monitors of new machines from.
     """
     from edgeflow_runtime.extras import require
 
@@ -127,7 +133,7 @@ def train(
     from edgeflow.training.run import is_finished
     from edgeflow.training.train import train as train_machine
 
-    machines = _machines(Dataset.scan(data), machine_type, machine_id, every)
+    machines = _machines(Dataset.scan(data), machine_type, machine_id, every, base)
     corpora = Corpora()
     with FaultTally() as tally:
         for machine in machines:
@@ -155,11 +161,15 @@ def train(
 
 
 def _machines(
-    dataset: Dataset, machine_type: str | None, machine_id: str | None, every: bool
+    dataset: Dataset, machine_type: str | None, machine_id: str | None, every: bool, base: bool
 ) -> list[Machine]:
     """The machines that the options name."""
     from edgeflow_runtime.errors import ConfigError, DataError
 
+    if base:
+        if machine_type is None or machine_id is not None or every:
+            raise ConfigError("--base is made of a whole type: give --type, without --id and --all")
+        return [dataset.whole_type(machine_type)]
     if every:
         if machine_id is not None:
             raise ConfigError("--all trains every machine: leave --id out")

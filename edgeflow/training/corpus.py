@@ -17,7 +17,7 @@ from edgeflow.training.recipe import Recipe
 from edgeflow_runtime.arrays import Frames
 from edgeflow_runtime.audio import sound_info
 from edgeflow_runtime.errors import AudioError, DataError
-from edgeflow_runtime.manifest import Features
+from edgeflow_runtime.manifest import Features, MachineId
 from edgeflow_runtime.views import View, ViewSpec
 
 DEAD_DB = 1e-3
@@ -147,6 +147,12 @@ class Corpus:
             )
         return self.starts([path for learn in others for path in learn])
 
+    def clips_of(self, machine: MachineId) -> tuple[list[Path], list[Path]]:
+        """A machine's clips, or those of all: learned from, and held out."""
+        every = list(self.splits.values()) if machine.is_type else [self.splits[machine.name]]
+        learn = [path for split in every for path in split.learn]
+        return learn, [path for split in every for path in split.heldout]
+
     def all_starts(self) -> Tensor:
         """Windows that all machines learn from."""
         return self.starts([path for split in self.splits.values() for path in split.learn])
@@ -166,7 +172,9 @@ class Corpora:
             DataError: a clip cannot be used, or a machine has too few.
         """
         dataset = Dataset.scan(recipe.data)
-        _check_enough(dataset.machine(recipe.machine.machine_type, recipe.machine.machine_id))
+        target = recipe.machine
+        if not target.is_type:  # a base says itself what it lacks
+            _check_enough(dataset.machine(target.machine_type, target.machine_id))
         shared = replace(recipe, machine=replace(recipe.machine, machine_id=""), loss=LossSpec())
         if self._corpus is None or (shared, device) != self._key:
             self._key, self._corpus = None, None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import numpy.typing as npt
 
 from edgeflow_runtime.arrays import Array
@@ -33,6 +34,12 @@ MEMBERS = (FLOW, FRONTEND, GOLDEN)
 
 AUDIO = "audio.onnx"
 """A further member, of bundles that hold the graph which starts at the samples."""
+
+BASE = "base.safetensors"
+"""A further member, of bases and of bundles that were enrolled from one."""
+
+SISTER = "sister:"
+"""What the name of a sister's rows begins with, among the tensors of :data:`BASE`."""
 
 DIGEST = "sha256"
 """The manifest's key for its own hash, taken over its canonical JSON without this key."""
@@ -67,6 +74,9 @@ class Bundle:
     audio_onnx: bytes | None = None
     """The graph from samples to scores, if there is one: to ``nll`` (clips, windows), ``score``
     (clips,) and ``nll_map`` (clips, windows, t, m)."""
+    base: dict[str, Array] | None = None
+    """What machines are enrolled from, if it is a base or was enrolled: see
+    :class:`~edgeflow_runtime.enrolment.Base`."""
 
     @classmethod
     def load(cls, path: str | Path) -> Bundle:
@@ -89,6 +99,7 @@ class Bundle:
             _read_tensors(path, FRONTEND, members),
             _read_tensors(path, GOLDEN, members),
             members.get(AUDIO),
+            _read_tensors(path, BASE, members) if BASE in members else None,
         )
         bundle._check_tensors()
         return bundle
@@ -120,6 +131,14 @@ class Bundle:
             )
         return graph
 
+    def check_judges(self) -> None:
+        """Refuse a base, which is no monitor. Raises :class:`BundleError`."""
+        if self.manifest.machine.is_type:
+            raise BundleError(
+                f"'{self.path}' is a base for machines of the type {self.manifest.machine.name}, "
+                "not a monitor of one: enrol a machine with 'edgeflow enroll'"
+            )
+
     def audio_graph(self) -> AudioGraph:
         """What the graph that starts at the samples takes. Raises as :meth:`graph` does."""
         self.graph(names.AUDIO)
@@ -147,6 +166,23 @@ class Bundle:
         for name in ("logmel", "nll", *sound, *graph):
             if name not in self.golden:
                 raise BundleIntegrityError(f"'{self.path}': {GOLDEN} lacks {name!r}")
+        self._check_base(bands)
+
+    def _check_base(self, bands: int) -> None:
+        """Hold what machines are enrolled from against the manifest."""
+        enrolment, tensors = self.manifest.enrolment, self.base
+        if enrolment is None or tensors is None:
+            if enrolment is not None or tensors is not None or self.manifest.machine.is_type:
+                raise BundleIntegrityError(f"'{self.path}': the manifest and {BASE} do not agree")
+            return
+        dims = self.manifest.view.rows * bands
+        wanted: dict[str, tuple[int, ...]] = {"floor": (dims,), "own": (enrolment.clips, dims)}
+        wanted |= {SISTER + name: (clips, dims) for name, clips in enrolment.sisters.items()}
+        if {name: tensor.shape for name, tensor in tensors.items()} != wanted:
+            raise BundleIntegrityError(f"'{self.path}': {BASE} is not what the manifest says")
+        for name, tensor in tensors.items():
+            if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
+                raise BundleIntegrityError(f"'{self.path}': {BASE}: {name!r} is not finite float32")
 
 
 def _read_members(path: Path) -> tuple[dict[str, bytes], str]:

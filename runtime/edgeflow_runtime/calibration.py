@@ -76,7 +76,7 @@ def threshold_from_scores(
         value = bound if least is None else least + math.exp(bound)
         method = STUDENT.format(clips=n, carried=1 / (n + 1))
         low, high = _student_interval(n, reach)
-    return Threshold(value, method, p, n, clip_seconds, low, high)
+    return Threshold(value, method, p, n, clip_seconds, low, high, least)
 
 
 def fewest_clips(false_alarm_probability: float) -> int:
