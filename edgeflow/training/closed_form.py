@@ -16,9 +16,10 @@ from edgeflow.training.loop import LOG
 from edgeflow.training.recipe import Recipe
 from edgeflow.training.run import UNLEARNED
 from edgeflow_runtime.arrays import Scores
+from edgeflow_runtime.base import Base
 from edgeflow_runtime.bundle import BASE
-from edgeflow_runtime.enrolment import Base, kinship_of
 from edgeflow_runtime.errors import ConfigError
+from edgeflow_runtime.kinship import kinship_of
 from edgeflow_runtime.linear_fit import (
     BLENDS,
     LinearFit,
@@ -47,7 +48,9 @@ def fit_into(folder: Path, recipe: Recipe, corpus: Corpus) -> None:
         )
     rows = {key: _rows(corpus, corpus.learn_starts(key)) for key in corpus.splits}
     if recipe.machine.is_type:
-        fit, unlearned = _fit_base(folder, Base(rows, _floor(corpus), np.empty((0, spec.frames * spec.bands))))
+        fit, unlearned = _fit_base(
+            folder, Base(rows, _floor(corpus), np.empty((0, spec.frames * spec.bands)))
+        )
         target = np.concatenate(list(rows.values()))
     else:
         target = rows.pop(recipe.machine.name)

@@ -16,9 +16,9 @@ from edgeflow.training.checkpoint import checkpoint_epoch, load_checkpoint
 from edgeflow.training.loop import last_row
 from edgeflow.training.recipe import Recipe, upgraded
 from edgeflow_runtime.arrays import Scores
+from edgeflow_runtime.base import Base
 from edgeflow_runtime.bundle import BASE
 from edgeflow_runtime.documents import Document
-from edgeflow_runtime.enrolment import Base
 from edgeflow_runtime.errors import ConfigError, DamagedRunError, TrainingError
 from edgeflow_runtime.manifest import Features
 from edgeflow_runtime.views import View

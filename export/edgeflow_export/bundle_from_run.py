@@ -21,9 +21,9 @@ from edgeflow_export.run_clips import RunClips, evenly
 from edgeflow_runtime.arrays import Scores, Windows
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.protocol import nll_of
+from edgeflow_runtime.base import Base
 from edgeflow_runtime.bundle_writer import write_bundle
 from edgeflow_runtime.calibration import advice, threshold_from_scores
-from edgeflow_runtime.enrolment import Base
 from edgeflow_runtime.errors import ExportError
 from edgeflow_runtime.manifest import (
     FORMAT_VERSION,

@@ -17,7 +17,7 @@ from edgeflow_export.audio_onnx import AUDIO_OUTPUTS
 from edgeflow_runtime.arrays import Array
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.protocol import Backend, filled, nll_of
-from edgeflow_runtime.enrolment import FEWEST_OF_EACH, Base
+from edgeflow_runtime.base import FEWEST_OF_EACH, Base
 from edgeflow_runtime.errors import ExportError, ParityError
 from edgeflow_runtime.linear_fit import Sisters, fit_linear
 from edgeflow_runtime.logmel import LogMel

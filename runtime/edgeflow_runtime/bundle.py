@@ -76,7 +76,7 @@ class Bundle:
     (clips,) and ``nll_map`` (clips, windows, t, m)."""
     base: dict[str, Array] | None = None
     """What machines are enrolled from, if it is a base or was enrolled: see
-    :class:`~edgeflow_runtime.enrolment.Base`."""
+    :class:`~edgeflow_runtime.base.Base`."""
 
     @classmethod
     def load(cls, path: str | Path) -> Bundle:

@@ -13,10 +13,11 @@ from edgeflow_runtime.arrays import Array
 from edgeflow_runtime.backends.names import FLOW
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.protocol import nll_of
+from edgeflow_runtime.base import Base
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.bundle_writer import write_bundle
 from edgeflow_runtime.clip_reader import Clip
-from edgeflow_runtime.enrolment import Base, Enrolled, enrol
+from edgeflow_runtime.enrolment import Enrolled, enrol
 from edgeflow_runtime.errors import BundleError, DataError, ProofError
 from edgeflow_runtime.golden import replay
 from edgeflow_runtime.manifest import MachineId
@@ -86,7 +87,7 @@ def enrol_clips(
     base = check_base(bundle, add=add)
     rows = np.concatenate([bundle.view(clip.logmel) for clip in clips if clip.logmel is not None])
     own = np.concatenate([base.own, rows.reshape(len(rows), -1).astype(np.float64)])
-    _check_new(base.own.astype(np.float32), clips, rows.reshape(len(rows), -1))
+    _check_new(base, clips, rows.reshape(len(rows), -1))
     base = replace(base, own=own)
     enrolled = enrol(base, false_alarm_probability, bundle.manifest.threshold.clip_seconds)
     onnx = replace_initializers(bundle.onnx, enrolled.fit.constants())
@@ -127,14 +128,19 @@ def write_again(bundle: Bundle) -> None:
     )
 
 
-def _check_new(known: Array, clips: Sequence[Clip], rows: Array) -> None:
-    """Refuse a clip that was enrolled before: it would look better known than it is."""
-    seen = {row.tobytes() for row in known}
+def _check_new(base: Base, clips: Sequence[Clip], rows: Array) -> None:
+    """Refuse a clip that is known already: it would look better known than it is."""
+    known = {"enrolled already": base.own}
+    known |= {f"a clip of the sister {name}": theirs for name, theirs in base.sisters.items()}
+    seen = {row.astype(np.float32).tobytes(): what for what, of in known.items() for row in of}
     for clip, row in zip(clips, rows, strict=True):
         content = np.ascontiguousarray(row, np.float32).tobytes()
         if content in seen:
-            raise DataError(f"'{clip.name}' was enrolled already: each clip counts only once")
-        seen.add(content)
+            raise DataError(
+                f"'{clip.name}' is {seen[content]}: a machine is enrolled from other clips than "
+                "the base was made of, each once"
+            )
+        seen[content] = f"the same as '{clip.name}'"
 
 
 def _golden(clip: Clip) -> dict[str, Array]:

@@ -1,9 +1,8 @@
-"""A machine never seen, enrolled from its first clips: what its sisters lend, and how far it may go.
+"""A machine never seen, enrolled from its first clips: its fit, and a threshold from the first on.
 
-The sisters lend their covariance, and they tell what its first clips cannot: how far one more
-normal clip lies from a mean of so few. Each sister is enrolled in the same way, by the others, from
-as many of her clips, and the rest of hers are measured. The machine's own clips, each left out in
-turn, take over as they come: the logarithms of the distances are taken to be
+The sisters lend their covariance, and tell what its first clips cannot: how far one more normal
+clip lies from a mean of so few (see :mod:`~edgeflow_runtime.kinship`). The machine's own clips, each
+left out in turn, take over as they come: logarithms of squared distances are taken to be
 
 .. math:: y = m + e, \\quad m \\sim N(M, \\tau^2), \\quad e \\sim N(0, \\sigma^2)
 
@@ -15,31 +14,25 @@ It is numpy alone, as it runs on the board.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeflow_runtime.arrays import Array
-from edgeflow_runtime.bundle import SISTER
+from edgeflow_runtime.base import Base
 from edgeflow_runtime.calibration import CONFIDENCE, DRAWS, fewest_clips, threshold_from_scores
 from edgeflow_runtime.errors import DataError
+from edgeflow_runtime.kinship import Kinship, as_of, kinship_of
 from edgeflow_runtime.linear_fit import (
-    FOLDS,
     LinearFit,
-    Rows,
     Sisters,
     fit_linear,
     unlearned_distances,
     unlearned_nll,
 )
-from edgeflow_runtime.manifest import Enrolment, Threshold
+from edgeflow_runtime.manifest import Threshold
 
 Numbers = npt.NDArray[np.float64]
-
-FEWEST_SISTERS, FEWEST_OF_EACH = 2, 3
-"""Fewer machines do not tell how machines differ; fewer clips not how clips do."""
 
 FEWEST_ALONE = 3
 """Clips that a machine needs which can borrow nothing."""
@@ -48,78 +41,10 @@ LENT_FREEDOM = 10
 """The sisters' spread counts as much as that of so many clips more of the machine's own: machines
 differ in it, and with this freedom Student's t allows for that."""
 
-DOUBT = 0.01
-"""The share of true sisters that would be called unlike."""
-
 METHOD = (
     "enrolled: Student's t on the logarithm of the distance from the likeliest sound, of {lent} "
     "clips of {sisters} sisters enrolled in the same way and of {own} own left out in turn"
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Base:
-    """What a machine is enrolled from: clips as the view measures them, standardised."""
-
-    sisters: dict[str, Rows]
-    """(n, D) rows of each machine of the type, by name."""
-    floor: Numbers
-    """(D,) the least spread of each dimension."""
-    own: Rows
-    """(n, D) rows of the machine's own clips; none of a base."""
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Array]) -> Base:
-        """As :meth:`tensors` wrote it."""
-        exact = {name: tensor.astype(np.float64) for name, tensor in tensors.items()}
-        sisters = {k.removeprefix(SISTER): v for k, v in exact.items() if k.startswith(SISTER)}
-        return cls(sisters, exact["floor"], exact["own"])
-
-    def tensors(self) -> dict[str, Array]:
-        """float32, by the names that a bundle has for them."""
-        named = {SISTER + name: rows for name, rows in self.sisters.items()}
-        every = {"floor": self.floor, "own": self.own, **named}
-        return {name: rows.astype(np.float32) for name, rows in every.items()}
-
-    def record(self, blend: float, unlike: tuple[str, ...] = ()) -> Enrolment:
-        """What the manifest says of it."""
-        sisters = {name: len(rows) for name, rows in self.sisters.items()}
-        return Enrolment(sisters, len(self.own), blend, unlike)
-
-    def check(self) -> None:
-        """Refuse too few sisters, or too few clips of one. Raises :class:`DataError`."""
-        if len(self.sisters) < FEWEST_SISTERS:
-            raise DataError(
-                f"a base needs {FEWEST_SISTERS} machines of a type or more, found "
-                f"{len(self.sisters)}: it learns from them how machines differ"
-            )
-        for name, rows in self.sisters.items():
-            if len(rows) < FEWEST_OF_EACH:
-                raise DataError(
-                    f"{name} has {len(rows)} training clip(s); a base needs at least "
-                    f"{FEWEST_OF_EACH} of each machine: add some, or leave the machine out"
-                )
-
-
-@dataclass(frozen=True, eq=False)
-class Kinship:
-    """What enrolling the sisters in the same way tells of one more."""
-
-    distances: list[Numbers]
-    """Of each sister the (n,) logarithms of her clips' squared distances."""
-    places: Numbers
-    """(sisters,) logarithms of the squared distance of each one's mean from the others'."""
-
-    @property
-    def levels(self) -> Numbers:
-        """(sisters,) the mean of each one's :attr:`distances`."""
-        return np.array([one.mean() for one in self.distances])
-
-    @property
-    def variance(self) -> float:
-        """Of a sister's distances about her own level."""
-        squares = sum(float(np.square(one - one.mean()).sum()) for one in self.distances)
-        return squares / sum(len(one) - 1 for one in self.distances)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,8 +80,8 @@ def enrol(base: Base, false_alarm_probability: float, clip_seconds: float) -> En
     fit = fit_linear(own, sisters, base.floor)
     kinship = kinship_of(base, len(own), fit.blend)
     left_out = unlearned_distances(fit, own, sisters, base.floor)
-    logs = np.log(left_out * _as_of(len(own), len(own) - 1)) if len(left_out) else left_out
-    unlike = tuple(_unlike(base, fit, kinship, logs))
+    logs = np.log(left_out * as_of(len(own), len(own) - 1)) if len(left_out) else left_out
+    unlike = tuple(kinship.unlike(base))
     if unlike:
         return _alone(base, unlike, false_alarm_probability, clip_seconds)
     if len(logs) >= fewest_clips(false_alarm_probability):
@@ -167,61 +92,6 @@ def enrol(base: Base, false_alarm_probability: float, clip_seconds: float) -> En
     else:
         threshold = _lent_threshold(fit, kinship, logs, false_alarm_probability, clip_seconds)
     return Enrolled(fit, threshold, ())
-
-
-def kinship_of(base: Base, clips: int, blend: float) -> Kinship:
-    """Enrol each sister by the others from so many clips of hers, and measure the rest."""
-    distances, places = [], []
-    for name in base.sisters:
-        logs, far = zip(*_in_turn(base, name, clips, blend), strict=True)
-        distances.append(np.concatenate(logs))
-        places.append(float(np.mean(far)))
-    return Kinship(distances, np.array(places))
-
-
-def _in_turn(base: Base, name: str, clips: int, blend: float) -> Iterator[tuple[Numbers, float]]:
-    """Of each part of a sister's clips the distances, and how far the mean of the others lies."""
-    rows, others = base.sisters[name], [r for k, r in base.sisters.items() if k != name]
-    lent, centre = Sisters(others), _centre(others)
-    rng = np.random.default_rng(list(name.encode()))  # the same clips wherever it is asked
-    order = rng.permutation(len(rows))
-    for part in np.array_split(order, min(FOLDS, len(rows))):
-        rest = rng.permutation(np.setdiff1d(order, part))[:clips]
-        fit = fit_linear(rows[rest], lent, base.floor, blend)
-        far = float(np.log(fit.distances(centre[None])[0]))
-        yield np.log(fit.distances(rows[part]) * _as_of(clips, len(rest))), far
-
-
-def _as_of(clips: int, used: int) -> float:
-    """What a squared distance from a mean of ``used`` clips is from one of ``clips``, as a factor.
-
-    A clip lies from a mean of n others by its own variance and an n-th of it.
-    """
-    return (1 + 1 / clips) / (1 + 1 / used)
-
-
-def _centre(machines: list[Rows]) -> Numbers:
-    """(D,) the mean of machines' means."""
-    centre: Numbers = np.mean([rows.mean(axis=0) for rows in machines], axis=0)
-    return centre
-
-
-def _unlike(base: Base, fit: LinearFit, kinship: Kinship, logs: Numbers) -> Iterator[str]:
-    """In what a machine lies farther out than all but :data:`DOUBT` of its sisters would."""
-    place = float(np.log(fit.distances(_centre(list(base.sisters.values()))[None])[0]))
-    if _beyond(place, kinship.places):
-        yield "mean"
-    if len(logs) and _beyond(float(logs.mean()), kinship.levels, kinship.variance / len(logs)):
-        yield "spread"
-
-
-def _beyond(value: float, sisters: Numbers, noise: float = 0.0) -> bool:
-    """Whether ``value`` is above what one more of the ``sisters`` would have."""
-    from scipy.stats import t
-
-    n = len(sisters)
-    spread = math.sqrt(float(sisters.var(ddof=1)) * (1 + 1 / n) + noise)
-    return value > float(sisters.mean()) + float(t.ppf(1 - DOUBT, n - 1)) * spread
 
 
 def _alone(
@@ -267,9 +137,7 @@ def _lent_threshold(
     return Threshold(value, method, p, n, clip_seconds, low, high, fit.least_nll)
 
 
-def _interval(
-    reach: float, variance: float, freedom: float, doubt: float
-) -> tuple[float, float]:
+def _interval(reach: float, variance: float, freedom: float, doubt: float) -> tuple[float, float]:
     """Where the true rate beyond ``reach`` above the level lies, if all is as it is taken to be."""
     from scipy.stats import norm
 
