@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,11 +15,11 @@ from edgeflow.dataset import Dataset, Machine
 from edgeflow.features import FeatureStore
 from edgeflow.losses import LossSpec
 from edgeflow.training.recipe import Recipe
-from edgeflow_runtime.arrays import Frames
+from edgeflow_runtime.arrays import Array, Frames
 from edgeflow_runtime.audio import sound_info
 from edgeflow_runtime.errors import AudioError, DataError
 from edgeflow_runtime.manifest import Features, MachineId
-from edgeflow_runtime.views import View, ViewSpec
+from edgeflow_runtime.views import Table, View, ViewSpec
 
 DEAD_DB = 1e-3
 """A band whose training values spread less than this holds no information."""
@@ -93,11 +94,8 @@ class Corpus:
         )
         self._frames = {path: len(logmels[path]) for path in paths}
         learn = np.concatenate([measured[p] for split in splits for p in split.learn])
-        mean = learn.mean(axis=0, dtype=np.float64).astype(np.float32)
-        spread = learn.std(axis=0, dtype=np.float64)
-        self.dead = spread < DEAD_DB
-        scale = np.where(self.dead, DEAD_SCALE, np.maximum(spread, LEAST_SCALE_DB))
-        self.view = View(spec, mean, scale.astype(np.float32))
+        mean, scale, self.dead = standard_of(learn)
+        self.view = View(spec, mean, scale)
         table = self.view.standardise(np.concatenate([measured[path] for path in paths]))
         noise = np.random.default_rng(seed).standard_normal((len(table), int(self.dead.sum())))
         table[:, self.dead] = noise
@@ -156,6 +154,15 @@ class Corpus:
     def all_starts(self) -> Tensor:
         """Windows that all machines learn from."""
         return self.starts([path for split in self.splits.values() for path in split.learn])
+
+
+def standard_of(learned: Table) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
+    """What a view takes off and divides by, and which of it never varies, from (n, ...) dB."""
+    mean = learned.mean(axis=0, dtype=np.float64).astype(np.float32)
+    spread = learned.std(axis=0, dtype=np.float64)
+    dead: npt.NDArray[np.bool_] = spread < DEAD_DB
+    scale = np.where(dead, DEAD_SCALE, np.maximum(spread, LEAST_SCALE_DB))
+    return mean, scale.astype(np.float32), dead
 
 
 class Corpora:

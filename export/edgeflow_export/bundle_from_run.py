@@ -155,8 +155,8 @@ def bundle_from_run(
     base = run.base()
     if base and (options.audio_in or options.precision != "fp32"):
         raise ExportError(
-            "a base is exported in float32 and without --audio-in: the board writes other constants "
-            "into its graph"
+            "a base is exported in float32 and without --audio-in: a board writes a machine's "
+            "constants into its graph"
         )
     if options.audio_in and clips.logmel is None:
         raise ExportError(

@@ -20,6 +20,7 @@ from edgeflow_runtime.clip_reader import Clip
 from edgeflow_runtime.enrolment import Enrolled, enrol
 from edgeflow_runtime.errors import BundleError, DataError, ProofError
 from edgeflow_runtime.golden import replay
+from edgeflow_runtime.linear_fit import Rows
 from edgeflow_runtime.manifest import MachineId
 from edgeflow_runtime.onnx_weights import replace_initializers
 
@@ -53,7 +54,7 @@ def check_base(bundle: Bundle, *, add: bool) -> Base:
         raise BundleError(
             f"'{bundle.path}' is a base, which has no machine's clips: leave --add out"
             if add
-            else f"'{bundle.path}' is enrolled already: refine it with --add, or enrol from its base"
+            else f"'{bundle.path}' is enrolled: refine it with --add, or enrol anew from its base"
         )
     return Base.from_tensors(bundle.base)
 
@@ -150,7 +151,7 @@ def _golden(clip: Clip) -> dict[str, Array]:
     return {**sound, "logmel": clip.logmel}
 
 
-def _prove(made: Bundle, backend: OnnxRuntimeBackend, enrolled: Enrolled, own: Array) -> None:
+def _prove(made: Bundle, backend: OnnxRuntimeBackend, enrolled: Enrolled, own: Rows) -> None:
     """The graph gives what was computed of every own clip, and its golden recording again."""
     windows = own.astype(np.float32).reshape(len(own), *made.view.shape)
     worst = float(np.abs(nll_of(backend, windows) - enrolled.fit.nll(own)).max())

@@ -1,10 +1,10 @@
-"""A machine never seen, enrolled from its first clips: its fit, and a threshold from the first on.
+r"""A machine never seen, enrolled from its first clips: a fit, and a threshold from the first on.
 
 The sisters lend their covariance, and tell what its first clips cannot: how far one more normal
-clip lies from a mean of so few (see :mod:`~edgeflow_runtime.kinship`). The machine's own clips, each
-left out in turn, take over as they come: logarithms of squared distances are taken to be
+clip lies from a mean of so few (see :mod:`~edgeflow_runtime.kinship`). The machine's own clips,
+each left out in turn, take over as they come: logarithms of squared distances are taken to be
 
-.. math:: y = m + e, \\quad m \\sim N(M, \\tau^2), \\quad e \\sim N(0, \\sigma^2)
+.. math:: y = m + e, \quad m \sim N(M, \tau^2), \quad e \sim N(0, \sigma^2)
 
 with M and tau from the sisters' means and m from what both say of this machine.
 

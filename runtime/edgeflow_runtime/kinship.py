@@ -19,7 +19,7 @@ from edgeflow_runtime.linear_fit import FOLDS, LinearFit, Rows, Sisters, fit_lin
 
 Numbers = npt.NDArray[np.float64]
 
-DOUBT = 0.01
+DOUBT = 0.05
 """The share of true sisters that would be called unlike."""
 
 

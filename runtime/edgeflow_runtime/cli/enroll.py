@@ -84,7 +84,7 @@ def enroll(
     One clip is enough to begin. CLIPS are sound files, folders that are searched for them, or - for
     a pipe that ends. What is longer than the base's clips is cut into such.
 
-        arecord -d 60 -f S16_LE -r 16000 -t raw | edgeflow enroll fan.base.edgeflow - -o fan_07.edgeflow
+        arecord -d 60 -f S16_LE -r 16000 -t raw | edgeflow enroll fan.base.edgeflow - -o 07.edgeflow
 
     More clips later refine it: edgeflow enroll fan_07.edgeflow MORE --add -o fan_07.edgeflow
     """
@@ -182,7 +182,7 @@ def _threshold_lines(limit: Threshold) -> list[str]:
     lines = [f"threshold {limit.value:.4f}, for {limit.false_alarm_probability:.2%} false alarms"]
     if limit.rate_low is not None and limit.rate_high is not None:
         lines.append(
-            f"the rate lies between {limit.rate_low:.2%} and {limit.rate_high:.2%} (90 % confidence)"
+            f"which gives between {limit.rate_low:.2%} and {limit.rate_high:.2%} (90 % confidence)"
         )
     lines.append(f"set by {limit.method}")
     return lines
