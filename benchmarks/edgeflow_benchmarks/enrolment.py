@@ -1,4 +1,4 @@
-"""``python -m edgeflow_benchmarks.enrolment DATA``: monitors of machines never seen, by their clips.
+"""``python -m edgeflow_benchmarks.enrolment DATA``: monitors of machines never seen, by clips.
 
 Each machine in turn is left out of its base and enrolled from a few of its training clips, several
 times. AUC is over its test clips. False alarms are counted on every normal clip that it was not

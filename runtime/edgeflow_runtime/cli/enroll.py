@@ -79,9 +79,9 @@ def enroll(
     channels: int,
     encoding: str,
 ) -> None:
-    """Make a monitor of a machine never seen, from a base and its first normal clips.
+    """Make a monitor of a machine never seen, from a base and its first clips.
 
-    One clip is enough to begin. CLIPS are sound files, folders that are searched for them, or - for
+    One normal clip is enough to begin. CLIPS are sound files, folders that are searched for them, or - for
     a pipe that ends. What is longer than the base's clips is cut into such.
 
         arecord -d 60 -f S16_LE -r 16000 -t raw | edgeflow enroll fan.base.edgeflow - -o 07.edgeflow
@@ -211,7 +211,7 @@ def calibrate(
     channels: int,
     encoding: str,
 ) -> None:
-    """Set a bundle's threshold anew, from normal clips of the place where it listens.
+    """Set a bundle's threshold anew, from normal clips where it listens.
 
     NORMAL are sound files, folders that are searched for them, or - for a pipe that ends, none of
     which the monitor has learned. What is longer than its clips is cut into such. Without -o it
