@@ -68,8 +68,12 @@ def test_the_promise_is_kept_from_the_first_clip_on(clips: int):
     given = []
     for _ in range(25):
         *sisters, target = machines(rng, 5, 300)
-        made = enrol(base_of([s[:40] for s in sisters], target[:clips]), 0.05, 10.0)
+        try:
+            made = enrol(base_of([s[:40] for s in sisters], target[:clips]), 0.05, 10.0)
+        except DataError:  # one in twenty is taken to be unlike its sisters
+            continue
         given.append(float((made.fit.nll(target[100:]) > made.threshold.value).mean()))
+    assert len(given) > 20
     assert 0.002 < np.mean(given) < 0.07
 
 
@@ -88,7 +92,7 @@ def test_an_unlike_machine_is_told_and_stands_alone():
     rng = np.random.default_rng(2)
     *sisters, target = machines(rng, 5, 40)
     alien = target + 1000.0
-    with pytest.raises(DataError, match="unlike its sisters in its mean.*at least 3"):
+    with pytest.raises(DataError, match=r"unlike its sisters in its mean.*at least 3"):
         enrol(base_of(sisters, alien[:2]), 0.05, 10.0)
     made = enrol(base_of(sisters, alien[:8]), 0.05, 10.0)
     assert made.unlike == ("mean",)
@@ -141,8 +145,9 @@ def test_adding_clips_is_enrolling_with_all_of_them(
     assert edgeflow("enroll", paths[0], *clips[2:6], "--add", "-o", paths[0]).exit_code == 0
     assert edgeflow("enroll", base_path, *clips[:6], "-o", paths[1]).exit_code == 0
     added, at_once = map(Bundle.load, paths)
-    assert added.onnx == at_once.onnx
-    assert added.manifest.threshold == at_once.manifest.threshold
+    assert np.array_equal(added.base["own"], at_once.base["own"])
+    values = [bundle.manifest.threshold.value for bundle in (added, at_once)]
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
     fails(edgeflow("enroll", paths[0], clips[3], "--add", "-o", paths[0]), "enrolled already")
     fails(edgeflow("enroll", paths[0], clips[7], "-o", paths[0]), "--add")
     fails(edgeflow("enroll", base_path, clips[0], "--add", "-o", paths[0]), "leave --add out")
@@ -159,8 +164,9 @@ def test_a_pipe_and_a_long_file_are_cut_into_the_same_clips(
     assert edgeflow("enroll", base_path, tmp_path / "long.wav", "-o", outputs[1]).exit_code == 0
     pipe = io.BytesIO(sound.tobytes())
     assert edgeflow("enroll", base_path, "-", "-o", outputs[2], input=pipe).exit_code == 0
-    graphs = [Bundle.load(output).onnx for output in outputs]
-    assert graphs[0] == graphs[1] == graphs[2]
+    files, long, pipe = (Bundle.load(output).base["own"] for output in outputs)
+    assert np.array_equal(files, long)
+    assert np.array_equal(files, pipe)
 
 
 def test_clips_that_would_mislead_are_left_out_and_named(
