@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,27 @@ class Base:
         sisters = {name: len(rows) for name, rows in self.sisters.items()}
         return Enrolment(sisters, len(self.own), blend, unlike)
 
+    def check_new(self, names: Sequence[str], rows: Rows) -> None:
+        """Refuse clips that are known already: they would look better known than they are.
+
+        Args:
+            names: of the clips.
+            rows: (n, D) of them.
+
+        Raises:
+            DataError: one is a sister's, or the machine's own, or is there twice.
+        """
+        known = {"enrolled already": self.own}
+        known |= {f"a clip of the sister {name}": theirs for name, theirs in self.sisters.items()}
+        seen = {_content(row): what for what, of in known.items() for row in of}
+        for name, row in zip(names, rows, strict=True):
+            if (what := seen.get(_content(row))) is not None:
+                raise DataError(
+                    f"'{name}' is {what}: give clips that neither base nor machine has learned, "
+                    "each once"
+                )
+            seen[_content(row)] = f"the same as '{name}'"
+
     def check(self) -> None:
         """Refuse too few sisters, or too few clips of one. Raises :class:`DataError`."""
         if len(self.sisters) < FEWEST_SISTERS:
@@ -60,3 +81,8 @@ class Base:
                     f"{name} has {len(rows)} training clip(s); a base needs at least "
                     f"{FEWEST_OF_EACH} of each machine: add some, or leave the machine out"
                 )
+
+
+def _content(row: npt.NDArray[np.float64]) -> bytes:
+    """What two rows share that are of the same clip."""
+    return row.astype(np.float32).tobytes()

@@ -18,15 +18,15 @@ from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.bundle_writer import write_bundle
 from edgeflow_runtime.clip_reader import Clip
 from edgeflow_runtime.enrolment import Enrolled, enrol
-from edgeflow_runtime.errors import BundleError, DataError, ProofError
+from edgeflow_runtime.errors import BundleError, ProofError
 from edgeflow_runtime.golden import replay
 from edgeflow_runtime.linear_fit import Rows
-from edgeflow_runtime.manifest import MachineId
+from edgeflow_runtime.manifest import MachineId, Manifest
 from edgeflow_runtime.onnx_weights import replace_initializers
 
 
 @dataclass(frozen=True)
-class Enrolment:
+class EnrolledBundle:
     """What came of it."""
 
     bundle: Bundle
@@ -67,7 +67,7 @@ def enrol_clips(
     machine_id: str,
     false_alarm_probability: float,
     add: bool = False,
-) -> Enrolment:
+) -> EnrolledBundle:
     """Write the monitor of a machine never seen, or with ``add`` one that more clips refine.
 
     Args:
@@ -86,34 +86,45 @@ def enrol_clips(
         StorageError: the disk refuses the write.
     """
     base = check_base(bundle, add=add)
-    rows = np.concatenate([bundle.view(clip.logmel) for clip in clips if clip.logmel is not None])
-    own = np.concatenate([base.own, rows.reshape(len(rows), -1).astype(np.float64)])
-    _check_new(base, clips, rows.reshape(len(rows), -1))
-    base = replace(base, own=own)
+    rows = rows_of(bundle, clips)
+    base.check_new([clip.name for clip in clips], rows)
+    base = replace(base, own=np.concatenate([base.own, rows]))
     enrolled = enrol(base, false_alarm_probability, bundle.manifest.threshold.clip_seconds)
     onnx = replace_initializers(bundle.onnx, enrolled.fit.constants())
     backend = OnnxRuntimeBackend(onnx)
     golden = bundle.golden if add else _golden(clips[0])
     golden |= {"nll": nll_of(backend, bundle.view.rehearse(golden["logmel"]))}
-    past, machine = bundle.manifest, bundle.manifest.machine
-    manifest = replace(
+    made = replace(
+        bundle,
+        path=Path(output),
+        manifest=_manifest(bundle.manifest, machine_id, base, enrolled),
+        onnx=onnx,
+        golden=golden,
+        base=base.tensors(),
+    )
+    _prove(made, backend, enrolled, base.own)
+    write_again(made)
+    return EnrolledBundle(made, enrolled)
+
+
+def rows_of(bundle: Bundle, clips: Sequence[Clip]) -> Rows:
+    """(n, D) what the bundle's view makes of clips that have their log-Mel."""
+    windows = [bundle.view(clip.logmel) for clip in clips if clip.logmel is not None]
+    rows: Rows = np.concatenate(windows).reshape(len(windows), -1).astype(np.float64)
+    return rows
+
+
+def _manifest(past: Manifest, machine_id: str, base: Base, enrolled: Enrolled) -> Manifest:
+    """What the new bundle says of itself."""
+    here = {"numpy": np.__version__, "onnxruntime": onnxruntime.__version__}
+    versions = past.training.versions | here
+    return replace(
         past,
-        machine=MachineId(machine.machine_type, machine_id),
+        machine=MachineId(past.machine.machine_type, machine_id),
         threshold=enrolled.threshold,
-        training=replace(
-            past.training,
-            target_clips=len(own),
-            versions=past.training.versions
-            | {"numpy": np.__version__, "onnxruntime": onnxruntime.__version__},
-        ),
+        training=replace(past.training, target_clips=len(base.own), versions=versions),
         enrolment=base.record(enrolled.fit.blend, enrolled.unlike),
     )
-    made = replace(
-        bundle, path=Path(output), manifest=manifest, onnx=onnx, golden=golden, base=base.tensors()
-    )
-    _prove(made, backend, enrolled, own)
-    write_again(made)
-    return Enrolment(made, enrolled)
 
 
 def write_again(bundle: Bundle) -> None:
@@ -127,21 +138,6 @@ def write_again(bundle: Bundle) -> None:
         bundle.audio_onnx,
         bundle.base,
     )
-
-
-def _check_new(base: Base, clips: Sequence[Clip], rows: Array) -> None:
-    """Refuse a clip that is known already: it would look better known than it is."""
-    known = {"enrolled already": base.own}
-    known |= {f"a clip of the sister {name}": theirs for name, theirs in base.sisters.items()}
-    seen = {row.astype(np.float32).tobytes(): what for what, of in known.items() for row in of}
-    for clip, row in zip(clips, rows, strict=True):
-        content = np.ascontiguousarray(row, np.float32).tobytes()
-        if content in seen:
-            raise DataError(
-                f"'{clip.name}' is {seen[content]}: a machine is enrolled from other clips than "
-                "the base was made of, each once"
-            )
-        seen[content] = f"the same as '{clip.name}'"
 
 
 def _golden(clip: Clip) -> dict[str, Array]:

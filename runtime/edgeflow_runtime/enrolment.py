@@ -69,14 +69,11 @@ def enrol(base: Base, false_alarm_probability: float, clip_seconds: float) -> En
 
     Raises:
         ConfigError: the promise is out of range.
-        DataError: it has no clip, one twice, or is unlike its sisters and has too few to stand
-            alone.
+        DataError: it has no clip, or is unlike its sisters and has too few to stand alone.
     """
     own, sisters = base.own, Sisters(list(base.sisters.values()))
     if not len(own):
         raise DataError("a machine is enrolled from at least one clip of its own")
-    if len(np.unique(own.astype(np.float32), axis=0)) < len(own):
-        raise DataError("a clip is there twice: each counts only once")
     fit = fit_linear(own, sisters, base.floor)
     kinship = kinship_of(base, len(own), fit.blend)
     left_out = unlearned_distances(fit, own, sisters, base.floor)

@@ -149,6 +149,7 @@ def test_adding_clips_is_enrolling_with_all_of_them(
     values = [bundle.manifest.threshold.value for bundle in (added, at_once)]
     assert values[0] == pytest.approx(values[1], rel=1e-6)
     fails(edgeflow("enroll", paths[0], clips[3], "--add", "-o", paths[0]), "enrolled already")
+    fails(edgeflow("calibrate", paths[0], *clips[5:8]), "enrolled already")
     fails(edgeflow("enroll", paths[0], clips[7], "-o", paths[0]), "--add")
     fails(edgeflow("enroll", base_path, clips[0], "--add", "-o", paths[0]), "leave --add out")
     fails(edgeflow("enroll", paths[0], clips[7], "--add", "--id", "9", "-o", paths[0]), "--id")

@@ -14,7 +14,7 @@ from edgeflow_runtime.cli.options import given
 if TYPE_CHECKING:
     from edgeflow_runtime.bundle import Bundle
     from edgeflow_runtime.clip_reader import Clip
-    from edgeflow_runtime.enrolled_bundle import Enrolment
+    from edgeflow_runtime.enrolled_bundle import EnrolledBundle
     from edgeflow_runtime.manifest import Threshold
     from edgeflow_runtime.recalibration import Recalibration
 
@@ -81,8 +81,8 @@ def enroll(
 ) -> None:
     """Make a monitor of a machine never seen, from a base and its first clips.
 
-    One normal clip is enough to begin. CLIPS are sound files, folders that are searched for them, or - for
-    a pipe that ends. What is longer than the base's clips is cut into such.
+    One normal clip is enough to begin. CLIPS are sound files, folders that are searched for them,
+    or - for a pipe that ends. What is longer than the base's clips is cut into such.
 
         arecord -d 60 -f S16_LE -r 16000 -t raw | edgeflow enroll fan.base.edgeflow - -o 07.edgeflow
 
@@ -159,7 +159,7 @@ def _heard(
     return normal.of_pipe(sys.stdin.buffer, PcmFormat(rate_hz, channels, encoding))
 
 
-def _enrolled_lines(made: Enrolment) -> list[str]:
+def _enrolled_lines(made: EnrolledBundle) -> list[str]:
     """What was made of whom, for people."""
     machine, enrolled = made.bundle.manifest.machine, made.enrolled
     record = made.bundle.manifest.enrolment
@@ -217,7 +217,8 @@ def calibrate(
     which the monitor has learned. What is longer than its clips is cut into such. Without -o it
     only says what the threshold would be.
     """
-    from edgeflow_runtime.enrolled_bundle import write_again
+    from edgeflow_runtime.base import Base
+    from edgeflow_runtime.enrolled_bundle import rows_of, write_again
     from edgeflow_runtime.recalibration import recalibrate, recalibrated, scores_of
     from edgeflow_runtime.scorer import Scorer
 
@@ -227,6 +228,9 @@ def calibrate(
     with Scorer.load(bundle, channel=channel, warn=lambda text: click.echo(text, err=True)) as s:
         p = _probability(s.bundle.manifest.threshold, promise, listen)
         heard = _heard(s.bundle, normal, channel, rate, channels, encoding)
+        if s.bundle.base is not None:
+            known = Base.from_tensors(s.bundle.base)
+            known.check_new([clip.name for clip in heard], rows_of(s.bundle, heard))
         made = recalibrate(s.bundle.manifest.threshold, scores_of(s, heard), p)
         whole = s.bundle
     for line in _calibrated_lines(made):
