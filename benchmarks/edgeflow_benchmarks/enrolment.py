@@ -76,6 +76,7 @@ def outcomes_of(
         usual = standardised(others | {name: machine.train}, machine)
         yield _trained(machine_type, name, *usual, p)
         base, target = standardised(others, machine)
+        base.check()
         for n in clips:
             if n <= len(target.train):
                 for draw in range(draws):
