@@ -153,15 +153,7 @@ def bundle_from_run(
     """
     clips = RunClips(run, Path(options.data or run.record.recipe.data))
     base = run.base()
-    if base and (options.audio_in or options.precision != "fp32"):
-        raise ExportError(
-            "a base is exported in float32 and without --audio-in: a board writes a machine's "
-            "constants into its graph"
-        )
-    if options.audio_in and clips.logmel is None:
-        raise ExportError(
-            "--audio-in needs a monitor that listens to sound: this one takes log-Mel arrays"
-        )
+    _check_options(options, base, clips)
     say("folding and exporting")
     model = model_from_trained(run.model)
     exact = OnnxRuntimeBackend(model.SerializeToString())
@@ -194,6 +186,19 @@ def bundle_from_run(
     onnx_audio, tensors = audio.onnx if audio else None, base.tensors() if base else None
     write_bundle(path, manifest, onnx_flow, clips.frontend(), golden, onnx_audio, tensors)
     return Exported(path, parity, threshold, graph, audio)
+
+
+def _check_options(options: ExportOptions, base: Base | None, clips: RunClips) -> None:
+    """Refuse what this run cannot become, before minutes go by."""
+    if base and (options.audio_in or options.precision != "fp32"):
+        raise ExportError(
+            "a base is exported in float32 and without --audio-in: a board writes a machine's "
+            "constants into its graph"
+        )
+    if options.audio_in and clips.logmel is None:
+        raise ExportError(
+            "--audio-in needs a monitor that listens to sound: this one takes log-Mel arrays"
+        )
 
 
 def _typed(
