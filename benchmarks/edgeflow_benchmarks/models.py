@@ -15,7 +15,6 @@ from edgeflow.models import build
 from edgeflow.models.model import Model
 from edgeflow.models.spec import ModelSpec
 from edgeflow_export.audio_onnx import audio_onnx
-from edgeflow_export.bundle_writer import write_bundle
 from edgeflow_export.conditioners import calibrate, conditioner_count
 from edgeflow_export.onnx_from_model import onnx_from_trained
 from edgeflow_export.parity import MAX_DIFFERENCE
@@ -25,6 +24,7 @@ from edgeflow_runtime.audio import Intake, read_sound
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.protocol import nll_of
 from edgeflow_runtime.bundle import Bundle
+from edgeflow_runtime.bundle_writer import write_bundle
 from edgeflow_runtime.logmel import LogMel, LogMelSpec
 from edgeflow_runtime.manifest import (
     FORMAT_VERSION,

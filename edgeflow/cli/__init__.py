@@ -26,6 +26,14 @@ COMMANDS = {
         "Print AUC and pAUC per machine beside the one-second baseline.",
     ),
     "export": ("edgeflow_export.cli:export", "Export a run as a bundle for the board."),
+    "enroll": (
+        "edgeflow_runtime.cli.enroll:enroll",
+        "Make a monitor of a machine never seen, from a base and its first clips.",
+    ),
+    "calibrate": (
+        "edgeflow_runtime.cli.enroll:calibrate",
+        "Set a bundle's threshold anew, from normal clips where it listens.",
+    ),
     "inspect": (
         "edgeflow_runtime.cli.bundles:inspect",
         "Show what a bundle holds, its hashes checked.",

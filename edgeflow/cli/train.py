@@ -57,6 +57,10 @@ OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
 @click.option("--id", "machine_id", help="Machine id, for example 00.")
 @click.option("--all", "every", is_flag=True, help="Every machine found (of --type, if given).")
 @click.option(
+    "--base", is_flag=True,
+    help="A base of all machines of --type, from which 'edgeflow enroll' makes monitors.",
+)  # fmt: skip
+@click.option(
     "--model", type=click.Choice(list(MODELS)), default="linear", show_default=True,
     help="Which flow.",
 )  # fmt: skip
@@ -111,6 +115,7 @@ def train(
     machine_type: str | None,
     machine_id: str | None,
     every: bool,
+    base: bool,
     model: str,
     view: str | None,
     loss: str,
@@ -131,7 +136,8 @@ def train(
     Give recordings of any names with --normal, which are cut into clips that stay beside the run;
     or DATA, a data set in the layout of DCASE 2020 Task 2. The machine of --type and --id is the
     target, the other machines of its type are its sisters. The same command again goes on where it
-    was interrupted, and does nothing where all is done.
+    was interrupted, and does nothing where all is done. With --base a whole type is the target: its
+    run, exported, is what 'edgeflow enroll' makes monitors of new machines from.
     """
     from edgeflow_runtime.extras import require
 
@@ -143,6 +149,8 @@ def train(
     corpora, choice = Corpora(), choice_of(options)
     with FaultTally() as tally:
         if choice:
+            if base:
+                raise ConfigError("--base is made of a data set: 'edgeflow data import' makes one")
             if data is not None:
                 raise ConfigError(f"'{data}' and recordings are given: leave one of them out")
             target = choice.target(machine_type, machine_id, every=every)
@@ -152,7 +160,7 @@ def train(
             machine_type, machine_id = target
         else:
             dataset = _standing(data)
-        machines = _machines(dataset, machine_type, machine_id, every)
+        machines = _machines(dataset, machine_type, machine_id, every, base)
         for machine in machines:
             with tally.one():
                 folder = output / machine.id.name if every else output
@@ -189,9 +197,13 @@ def _standing(data: Path | None) -> Dataset:
 
 
 def _machines(
-    dataset: Dataset, machine_type: str | None, machine_id: str | None, every: bool
+    dataset: Dataset, machine_type: str | None, machine_id: str | None, every: bool, base: bool
 ) -> list[Machine]:
     """The machines that the options name."""
+    if base:
+        if machine_type is None or machine_id is not None or every:
+            raise ConfigError("--base is made of a whole type: give --type, without --id and --all")
+        return [dataset.whole_type(machine_type)]
     if every:
         if machine_id is not None:
             raise ConfigError("--all trains every machine: leave --id out")

@@ -15,11 +15,11 @@ from edgeflow.dataset import FEWEST_TRAINING, Dataset, Machine
 from edgeflow.features import FeatureStore
 from edgeflow.losses import LossSpec
 from edgeflow.training.recipe import Recipe
-from edgeflow_runtime.arrays import Frames
+from edgeflow_runtime.arrays import Array, Frames
 from edgeflow_runtime.errors import AudioError, DataError
-from edgeflow_runtime.manifest import Features
+from edgeflow_runtime.manifest import Features, MachineId
 from edgeflow_runtime.sound_file import sound_info
-from edgeflow_runtime.views import View, ViewSpec
+from edgeflow_runtime.views import Table, View, ViewSpec
 
 DEAD_DB = 1e-3
 """A band whose training values spread less than this holds no information."""
@@ -95,11 +95,8 @@ class Corpus:
         )
         self._frames = {path: len(logmels[path]) for path in paths}
         learn = np.concatenate([measured[p] for split in splits for p in split.learn])
-        mean = learn.mean(axis=0, dtype=np.float64).astype(np.float32)
-        spread = learn.std(axis=0, dtype=np.float64)
-        self.dead = (spread < DEAD_DB) | unheard(features)
-        scale = np.where(self.dead, DEAD_SCALE, np.maximum(spread, LEAST_SCALE_DB))
-        self.view = View(spec, mean, scale.astype(np.float32))
+        mean, scale, self.dead = standard_of(learn, unheard(features))
+        self.view = View(spec, mean, scale)
         table = self.view.standardise(np.concatenate([measured[path] for path in paths]))
         noise = np.random.default_rng(seed).standard_normal((len(table), int(self.dead.sum())))
         table[:, self.dead] = noise
@@ -149,6 +146,12 @@ class Corpus:
             )
         return self.starts([path for learn in others for path in learn])
 
+    def clips_of(self, machine: MachineId) -> tuple[list[Path], list[Path]]:
+        """A machine's clips, or those of all: learned from, and held out."""
+        every = list(self.splits.values()) if machine.is_type else [self.splits[machine.name]]
+        learn = [path for split in every for path in split.learn]
+        return learn, [path for split in every for path in split.heldout]
+
     def all_starts(self) -> Tensor:
         """Windows that all machines learn from."""
         return self.starts([path for split in self.splits.values() for path in split.learn])
@@ -159,6 +162,22 @@ def unheard(features: Features) -> npt.NDArray[np.bool_]:
     if features.logmel is None:
         return np.zeros(features.bands, bool)
     return features.logmel.beyond_passband(features.min_rate_hz)
+
+
+def standard_of(
+    learned: Table, unheard: npt.NDArray[np.bool_]
+) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
+    """What a view takes off and divides by, and which of it counts nothing, from (n, ...) dB.
+
+    Args:
+        learned: what the view measures of the clips that are learned.
+        unheard: (bands,) those that count nothing in any case.
+    """
+    mean = learned.mean(axis=0, dtype=np.float64).astype(np.float32)
+    spread = learned.std(axis=0, dtype=np.float64)
+    dead: npt.NDArray[np.bool_] = (spread < DEAD_DB) | unheard
+    scale = np.where(dead, DEAD_SCALE, np.maximum(spread, LEAST_SCALE_DB))
+    return mean, scale.astype(np.float32), dead
 
 
 class Corpora:
@@ -175,7 +194,9 @@ class Corpora:
             DataError: a clip cannot be used, or a machine has too few.
         """
         dataset = Dataset.scan(recipe.data)
-        _check_enough(dataset.machine(recipe.machine.machine_type, recipe.machine.machine_id))
+        target = recipe.machine
+        if not target.is_type:  # a base says itself what it lacks
+            _check_enough(dataset.machine(target.machine_type, target.machine_id))
         shared = replace(recipe, machine=replace(recipe.machine, machine_id=""), loss=LossSpec())
         if self._corpus is None or (shared, device) != self._key:
             self._key, self._corpus = None, None

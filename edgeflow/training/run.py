@@ -14,6 +14,8 @@ from edgeflow.training.checkpoint import checkpoint_epoch, load_checkpoint
 from edgeflow.training.loop import last_row
 from edgeflow.training.recipe import Recipe, upgraded
 from edgeflow_runtime.arrays import Scores
+from edgeflow_runtime.base import Base
+from edgeflow_runtime.bundle import BASE
 from edgeflow_runtime.documents import Document, parsed
 from edgeflow_runtime.errors import ConfigError, DamagedRunError, TrainingError
 from edgeflow_runtime.manifest import Features
@@ -91,6 +93,8 @@ class TrainedRun:
     def __str__(self) -> str:
         """How the training ended, in a line."""
         row = last_row(self.folder)
+        if self.record.recipe.machine.is_type:
+            return f"a base, made of {len(self.record.learn)} clips"
         if self.record.recipe.settings.schedule is None:
             return (
                 f"fitted, NLL {row['target_nll']:.4f}, left out {row['heldout_nll']:.4f}, "
@@ -115,6 +119,22 @@ class TrainedRun:
         record, recipe = self.record, self.record.recipe
         logmel = None if record.arrays else recipe.logmel
         return Features(self.view.shape[1], record.min_rate_hz, recipe.channel, logmel)
+
+    def base(self) -> Base | None:
+        """What machines are enrolled from, if it is a base's run.
+
+        Raises:
+            DamagedRunError: it cannot be read.
+        """
+        if not self.record.recipe.machine.is_type:
+            return None
+        path = self.folder / BASE
+        try:
+            return Base.from_tensors(read_tensors(path.read_bytes()))
+        except (OSError, ValueError, KeyError) as error:
+            raise DamagedRunError(
+                f"'{path}' is missing or damaged: delete the folder to train anew"
+            ) from error
 
     def unlearned(self) -> Scores | None:
         """(n,) scores of the learned clips, each as if it had not been; ``None`` if not known.

@@ -32,7 +32,7 @@ from edgeflow.training.run import (
     is_finished,
     read_record,
 )
-from edgeflow_runtime.errors import StorageError, TrainingError
+from edgeflow_runtime.errors import ConfigError, StorageError, TrainingError
 from edgeflow_runtime.logmel import LogMelSpec
 from edgeflow_runtime.storage import make_folder, write_bytes, write_text
 
@@ -60,7 +60,8 @@ def train(
     The same call again goes on where it was interrupted, and does nothing where all is done.
 
     Args:
-        machine: from :meth:`~edgeflow.dataset.Dataset.machine`.
+        machine: from :meth:`~edgeflow.dataset.Dataset.machine`, or for a base from
+            :meth:`~edgeflow.dataset.Dataset.whole_type`.
         out: folder of the run.
         model: name in :data:`edgeflow.models.MODELS`.
         statistics: of a pooled view, in place of the preset's view; see
@@ -85,6 +86,8 @@ def train(
         DataError: the data set does not allow this training.
     """
     settings = settings_of(model, preset, epochs=epochs, statistics=statistics)
+    if machine.id.is_type and settings.schedule:
+        raise ConfigError(f"a base is a linear flow, not a {model}: leave --model out")
     if holdout is None:
         holdout = 0.1 if settings.schedule else 0.0
     recipe = Recipe(
@@ -197,9 +200,9 @@ def _start(recipe: Recipe, corpus: Corpus) -> tuple[Model, float | None]:
 
 
 def _write_record(folder: Path, recipe: Recipe, corpus: Corpus, ceiling: float | None) -> None:
-    split = corpus.splits[recipe.machine.name]
+    learn, heldout = corpus.clips_of(recipe.machine)
     others = [s.learn for name, s in corpus.splits.items() if name != recipe.machine.name]
-    root = split.machine.root
+    root = next(iter(corpus.splits.values())).machine.root
     record = RunRecord(
         run_version=RUN_VERSION,
         recipe=recipe,
@@ -207,8 +210,8 @@ def _write_record(folder: Path, recipe: Recipe, corpus: Corpus, ceiling: float |
         data_digest=corpus.digest,
         arrays=corpus.features.logmel is None,
         min_rate_hz=corpus.features.min_rate_hz,
-        learn=tuple(path.relative_to(root).as_posix() for path in split.learn),
-        heldout=tuple(path.relative_to(root).as_posix() for path in split.heldout),
+        learn=tuple(path.relative_to(root).as_posix() for path in learn),
+        heldout=tuple(path.relative_to(root).as_posix() for path in heldout),
         outliers=sum(map(len, others)) if recipe.loss.uses_outliers else 0,
         versions={
             "edgeflow": __version__,

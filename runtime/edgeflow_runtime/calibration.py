@@ -32,14 +32,26 @@ DRAWS = 20_000
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800, "month": 2629800}
 
 
+USUAL_FREEDOM = 10
+"""What is known of a model's usual spread counts as much as that of so many clips and one."""
+
+
 def threshold_from_scores(
-    scores: Scores, false_alarm_probability: float, clip_seconds: float, least: float | None = None
+    scores: Scores,
+    false_alarm_probability: float,
+    clip_seconds: float,
+    least: float | None = None,
+    usual_spread: float | None = None,
 ) -> Threshold:
     r"""The score that one more normal clip exceeds with the given probability at most.
 
     Beyond what the clips carry, with :math:`y = \log(s - s_0)`:
 
-    .. math:: s_0 + \exp\Big(\bar y + t_{n-1, 1-p} \, \hat\sigma_y \sqrt{1 + 1/n}\Big)
+    .. math:: s_0 + \exp\Big(\bar y + t_{\nu, 1-p} \, \hat\sigma \sqrt{1 + 1/n}\Big), \quad
+              \hat\sigma^2 = \frac{\nu_0 \sigma_0^2 + (n - 1) \hat\sigma_y^2}{\nu}, \quad
+              \nu = \nu_0 + n - 1
+
+    where few clips alone cannot tell how far scores spread, and the model's usual spread helps.
 
     Args:
         scores: (n,) of normal clips that were not learned, n at least 2.
@@ -47,6 +59,7 @@ def threshold_from_scores(
         clip_seconds: length of these clips, for the record.
         least: s_0, the score of the likeliest sound; the scores themselves are extrapolated if
             there is none.
+        usual_spread: sigma_0, how far y usually spreads in this kind of model; without it nu_0 is 0.
 
     Raises:
         ConfigError: p is out of range.
@@ -71,12 +84,15 @@ def threshold_from_scores(
         low, high = _conformal_interval(n, rank)
     else:
         logs = scores if least is None else np.log(np.maximum(scores - least, 1e-12))
-        reach = float(t.ppf(1 - p, n - 1)) * math.sqrt(1 + 1 / n)
-        bound = float(logs.mean()) + reach * float(logs.std(ddof=1))
+        usual = 0.0 if least is None or usual_spread is None else usual_spread
+        known = USUAL_FREEDOM if usual else 0
+        variance = (known * usual**2 + (n - 1) * float(logs.var(ddof=1))) / (known + n - 1)
+        reach = float(t.ppf(1 - p, known + n - 1)) * math.sqrt(1 + 1 / n)
+        bound = float(logs.mean()) + reach * math.sqrt(variance)
         value = bound if least is None else least + math.exp(bound)
         method = STUDENT.format(clips=n, carried=1 / (n + 1))
-        low, high = _student_interval(n, reach)
-    return Threshold(value, method, p, n, clip_seconds, low, high)
+        low, high = _student_interval(n, reach, known)
+    return Threshold(value, method, p, n, clip_seconds, low, high, least, usual_spread)
 
 
 def fewest_clips(false_alarm_probability: float) -> int:
@@ -168,13 +184,13 @@ def _conformal_interval(clips: int, rank: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _student_interval(clips: int, reach: float) -> tuple[float, float]:
-    """Where the true rate lies, if the logarithms are normal: it depends on n and p alone."""
+def _student_interval(clips: int, reach: float, known: int) -> tuple[float, float]:
+    """Where the true rate lies, if the logarithms are normal and spread as they usually do."""
     from scipy.stats import norm
 
     rng = np.random.default_rng(0)
     mean = rng.standard_normal(DRAWS) / math.sqrt(clips)
-    spread = np.sqrt(rng.chisquare(clips - 1, DRAWS) / (clips - 1))
+    spread = np.sqrt((known + rng.chisquare(clips - 1, DRAWS)) / (known + clips - 1))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(norm.sf(mean + reach * spread), [tail, 1 - tail])
     return float(low), float(high)

@@ -103,12 +103,13 @@ class Scorer:
             warn: told why ``auto`` passes an engine by; a :class:`RuntimeWarning` if not given.
 
         Raises:
-            BundleError: the bundle cannot be trusted or read, or lacks the graph.
+            BundleError: the bundle cannot be trusted or read, lacks the graph, or is a base.
             ConfigError: the threshold tells nothing apart.
             BackendError: no backend as asked for can be opened, or it does not give the golden
                 scores.
         """
         bundle = Bundle.load(path)
+        bundle.check_judges()
         threshold = _threshold(bundle, threshold)  # before the GPU is taken
         graph = AUDIO if audio_in else FLOW
         opened = open_backend(
