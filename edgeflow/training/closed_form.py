@@ -10,8 +10,9 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from edgeflow.models.linear import LinearFlow, LinearSpec
+from edgeflow.standard import least_spread
 from edgeflow.training.checkpoint import save_checkpoint
-from edgeflow.training.corpus import LEAST_SCALE_DB, Corpus
+from edgeflow.training.corpus import Corpus
 from edgeflow.training.loop import LOG
 from edgeflow.training.recipe import Recipe
 from edgeflow.training.run import UNLEARNED
@@ -35,7 +36,7 @@ def fit_into(folder: Path, recipe: Recipe, corpus: Corpus) -> None:
         )
     rows = {key: _rows(corpus, corpus.learn_starts(key)) for key in corpus.splits}
     target = rows.pop(name)
-    sisters, floor = Sisters(list(rows.values())), _floor(corpus)
+    sisters, floor = Sisters(list(rows.values())), least_spread(corpus.view)
     fit = fit_linear(target, sisters, floor)
     model, unlearned = LinearFlow(spec), unlearned_nll(fit, target, sisters, floor)
     model.take(fit)
@@ -56,9 +57,3 @@ def _rows(corpus: Corpus, starts: Tensor) -> Rows:
     rows = corpus.windows(starts).flatten(1).double().cpu().numpy()
     rows[:, corpus.dead.ravel()] = 0.0
     return rows
-
-
-def _floor(corpus: Corpus) -> Rows:
-    """(D,) the least spread in units of the view's scale; 1 where nothing varies."""
-    floor: Rows = np.where(corpus.dead, 1.0, LEAST_SCALE_DB / corpus.view.scale).ravel()
-    return floor

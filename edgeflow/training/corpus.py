@@ -13,23 +13,13 @@ from torch import Tensor
 from edgeflow.dataset import Dataset, Machine
 from edgeflow.features import FeatureStore
 from edgeflow.losses import LossSpec
+from edgeflow.standard import dead_bands, standard_view
 from edgeflow.training.recipe import Recipe
 from edgeflow_runtime.arrays import Frames
 from edgeflow_runtime.audio import sound_info
 from edgeflow_runtime.errors import AudioError, DataError
 from edgeflow_runtime.manifest import Features
-from edgeflow_runtime.views import View, ViewSpec
-
-DEAD_DB = 1e-3
-"""A band whose training values spread less than this holds no information."""
-
-DEAD_SCALE = 1e9
-"""What such a band is divided by, so that it is zero whatever is heard in it."""
-
-LEAST_SCALE_DB = 0.3
-"""What every other band is divided by at least: one that hardly varied while it was learned would
-otherwise be thousands of standard deviations off at the first change."""
-
+from edgeflow_runtime.views import ViewSpec
 
 @dataclass(frozen=True)
 class Split:
@@ -92,12 +82,8 @@ class Corpus:
             zip(paths, np.cumsum([0] + [len(measured[path]) for path in paths]), strict=False)
         )
         self._frames = {path: len(logmels[path]) for path in paths}
-        learn = np.concatenate([measured[p] for split in splits for p in split.learn])
-        mean = learn.mean(axis=0, dtype=np.float64).astype(np.float32)
-        spread = learn.std(axis=0, dtype=np.float64)
-        self.dead = spread < DEAD_DB
-        scale = np.where(self.dead, DEAD_SCALE, np.maximum(spread, LEAST_SCALE_DB))
-        self.view = View(spec, mean, scale.astype(np.float32))
+        self.view = standard_view(spec, [measured[p] for split in splits for p in split.learn])
+        self.dead = dead_bands(self.view)
         table = self.view.standardise(np.concatenate([measured[path] for path in paths]))
         noise = np.random.default_rng(seed).standard_normal((len(table), int(self.dead.sum())))
         table[:, self.dead] = noise

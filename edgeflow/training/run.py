@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from edgeflow.training.checkpoint import checkpoint_epoch, load_checkpoint
 from edgeflow.training.loop import last_row
 from edgeflow.training.recipe import Recipe, upgraded
 from edgeflow_runtime.arrays import Scores
+from edgeflow_runtime.calibration import threshold_from_scores
 from edgeflow_runtime.documents import Document
 from edgeflow_runtime.errors import ConfigError, DamagedRunError, TrainingError
-from edgeflow_runtime.manifest import Features
+from edgeflow_runtime.manifest import Features, Threshold
 from edgeflow_runtime.views import View
 
 RECORD = "run.json"
@@ -115,6 +117,31 @@ class TrainedRun:
         record, recipe = self.record, self.record.recipe
         logmel = None if record.arrays else recipe.logmel
         return Features(self.view.shape[1], record.min_rate_hz, recipe.channel, logmel)
+
+    def threshold(
+        self,
+        score: Callable[[tuple[str, ...]], Scores],
+        false_alarm_probability: float,
+        clip_seconds: float = 0.0,
+    ) -> Threshold:
+        """Where normal ends: from clips that the model has not learned.
+
+        Args:
+            score: gives the (n,) scores of held-out clips, by their names in the data set; asked
+                only where the training itself has not told how it would score clips unlearned.
+            false_alarm_probability: share of normal clips that may lie above.
+            clip_seconds: length of the clips, for the record.
+
+        Raises:
+            ConfigError: no share between 0 and 0.5.
+            DataError: there are too few clips, or a score is not finite.
+        """
+        scores = self.unlearned()
+        if scores is None:
+            scores = score(self.record.heldout)
+        return threshold_from_scores(
+            scores, false_alarm_probability, clip_seconds, self.model.least_score()
+        )
 
     def unlearned(self) -> Scores | None:
         """(n,) scores of the learned clips, each as if it had not been; ``None`` if not known.

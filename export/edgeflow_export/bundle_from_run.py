@@ -21,7 +21,7 @@ from edgeflow_export.run_clips import RunClips, evenly
 from edgeflow_runtime.arrays import Scores, Windows
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.protocol import nll_of
-from edgeflow_runtime.calibration import advice, threshold_from_scores
+from edgeflow_runtime.calibration import advice
 from edgeflow_runtime.errors import ExportError
 from edgeflow_runtime.manifest import (
     FORMAT_VERSION,
@@ -163,10 +163,10 @@ def bundle_from_run(
     parity = check_parity(run.model, exact, compared)
     say("setting the threshold")
     seconds = clips.seconds([*run.record.heldout, *run.record.learn])
-    unlearned = run.unlearned()
-    scores = _scores(exact, heldout.values()) if unlearned is None else unlearned
-    threshold = threshold_from_scores(
-        scores, options.false_alarm_probability, seconds, run.model.least_score()
+    threshold = run.threshold(
+        lambda names: _scores(exact, [heldout[name] for name in names]),
+        options.false_alarm_probability,
+        seconds,
     )
     graph = _typed(clips, model, exact, heldout, learned, threshold.value, options, say)
     audio = None

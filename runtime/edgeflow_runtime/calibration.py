@@ -100,6 +100,28 @@ def advice(threshold: Threshold) -> str | None:
     )
 
 
+def binomial_interval(count: int, of: int) -> tuple[float, float]:
+    """Where a rate lies, with :data:`CONFIDENCE`, that showed itself ``count`` times ``of`` times.
+
+    Raises:
+        DataError: there were no times.
+
+    Source: C. Clopper, E. Pearson, "The use of confidence or fiducial limits illustrated in the
+    case of the binomial", Biometrika 26, 1934.
+
+    Example:
+        >>> [round(limit, 3) for limit in binomial_interval(1, 30)]
+        [0.002, 0.149]
+    """
+    from scipy.stats import beta
+
+    if of < 1:
+        raise DataError("a rate needs at least one clip, found none")
+    tail = (1 - CONFIDENCE) / 2
+    low = float(beta.ppf(tail, count, of - count + 1)) if count else 0.0
+    return low, float(beta.ppf(1 - tail, count + 1, of - count)) if count < of else 1.0
+
+
 def probability(text: str, listen: str | None = None) -> float:
     """The rate that words promise: ``1%``, ``0.01``, or ``1 per week`` of clips every so often.
 
