@@ -15,8 +15,9 @@ import numpy as np
 from edgeflow.models.spec import STACK
 from edgeflow.standard import dead_bands, least_spread, standard_view
 from edgeflow_runtime.arrays import Frames, Scores
+from edgeflow_runtime.errors import DataError
 from edgeflow_runtime.linear_fit import Rows, Sisters, fit_linear
-from edgeflow_runtime.views import PoolSpec
+from edgeflow_runtime.views import PoolSpec, Table
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class LinearBaseline:
 
     Raises:
         DataError: there are too few clips to fit anything.
+        AudioError: a clip is too short for the view.
     """
 
     def __init__(
@@ -56,17 +58,26 @@ class LinearBaseline:
         target: Sequence[Frames],
         sisters: Sequence[Sequence[Frames]] = (),
     ) -> None:
+        if not target:
+            raise DataError("the machine has no training clips")
+        self._spec = spec.view
         machines = [target, *(sisters if spec.sisters else ())]
-        tables = [[spec.view.measure(clip) for clip in clips] for clips in machines]
-        self._view = standard_view(spec.view, [table for each in tables for table in each])
-        own, *others = [self._rows(np.concatenate(each)) for each in tables]
+        tables = [self._measured(clips) for clips in machines]
+        self._view = standard_view(spec.view, tables)
+        own, *others = [self._rows(table) for table in tables]
         self.fit = fit_linear(own, Sisters(others), least_spread(self._view))
 
     def scores(self, clips: Sequence[Frames]) -> Scores:
-        """The NLL of each clip, (n,), in nats per dimension."""
-        return self.fit.nll(self._rows(np.concatenate([self._view.spec.measure(c) for c in clips])))
+        """The NLL of each clip, (n,), in nats per dimension. Raises :class:`AudioError`."""
+        return self.fit.nll(self._rows(self._measured(clips)))
 
-    def _rows(self, table: Frames) -> Rows:
+    def _measured(self, clips: Sequence[Frames]) -> Table:
+        """(n, T, M) in dB."""
+        for clip in clips:
+            self._spec.check("a clip", len(clip))
+        return np.concatenate([self._spec.measure(clip) for clip in clips])
+
+    def _rows(self, table: Table) -> Rows:
         """(n, D) of what the view measures, standardised; bands that never varied are 0."""
         rows = self._view.standardise(table)
         return np.where(dead_bands(self._view), 0.0, rows).reshape(len(rows), -1)

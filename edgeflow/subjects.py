@@ -82,7 +82,9 @@ def opened(
         yield _run(monitor, dataset, channel, USUAL_RATE if rate is None else rate)
         return
     if rate is not None:
-        raise ConfigError(f"'{monitor}' has its threshold; --false-alarms is for runs: leave it out")
+        raise ConfigError(
+            f"'{monitor}' has its threshold; --false-alarms is for runs: leave it out"
+        )
     with Scorer.load(
         monitor, channel=channel, allow_clipped=True, backend=backend, warn=warn
     ) as scorer:
@@ -124,9 +126,7 @@ def bundle_scores(scorer: Scorer, clips: Sequence[Path]) -> Scores:
     return np.array(scores)
 
 
-def _run(
-    monitor: TrainedRun | Path, dataset: Dataset, channel: int | None, rate: float
-) -> Subject:
+def _run(monitor: TrainedRun | Path, dataset: Dataset, channel: int | None, rate: float) -> Subject:
     import torch
 
     from edgeflow.training.run import TrainedRun

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 from safetensors.numpy import save
 from torch import Tensor
 

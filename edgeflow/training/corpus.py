@@ -21,6 +21,7 @@ from edgeflow_runtime.errors import AudioError, DataError
 from edgeflow_runtime.manifest import Features
 from edgeflow_runtime.views import ViewSpec
 
+
 @dataclass(frozen=True)
 class Split:
     """A machine's training clips, divided into those to learn from and those held out."""
