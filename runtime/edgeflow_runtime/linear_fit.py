@@ -86,7 +86,8 @@ class Sisters:
     def __init__(self, machines: Sequence[Rows]) -> None:
         centred = [rows - rows.mean(axis=0) for rows in machines if len(rows) > 1]
         self.rows = np.concatenate(centred) if centred else None
-        self.covariance = np.mean([_covariance(rows) for rows in centred], axis=0)
+        shared = [_covariance(rows) for rows in centred]
+        self.covariance = np.mean(shared, axis=0) if shared else np.zeros((0, 0))
 
     def __bool__(self) -> bool:
         return self.rows is not None

@@ -176,8 +176,9 @@ def _check_seconds(scorer: Scorer, every: float | None) -> None:
 
 def _draw(results: Iterator[ClipResult], bundle: Bundle, folder: Path) -> Iterator[ClipResult]:
     """Save the map of each clip that was judged, under a name that is its own."""
-    from edgeflow_runtime.picture import save_map
+    from edgeflow_runtime.picture import map_scale, save_map
 
+    scale = map_scale(bundle)
     used: set[str] = set()
     for result in results:
         if result.nll_map is not None:
@@ -185,7 +186,7 @@ def _draw(results: Iterator[ClipResult], bundle: Bundle, folder: Path) -> Iterat
             names = (stem if k == 1 else f"{stem}-{k}" for k in count(1))
             name = next(name for name in names if name not in used)
             used.add(name)
-            save_map(result, bundle, folder / f"{name}.png")
+            save_map(result, bundle, scale, folder / f"{name}.png")
         yield result
 
 
