@@ -88,7 +88,7 @@ def evaluate(
                 if plots:
                     from edgeflow.plots import save_plots
 
-                    save_plots(result, path, plots)
+                    save_plots(result, path if path.is_dir() else None, plots)
         if results:
             _print(Evaluation(tuple(results)), style)
 

@@ -1,9 +1,9 @@
 """The explanation of a score: what was unlikely in a clip, over its spectrogram, as a picture.
 
-All pictures of a bundle share one scale, read from its golden recording, which is normal sound: what
-that has is not coloured, so normal looks normal, and two clips can be compared by eye. NLL is drawn
-above that of the likeliest sound, and blurred a little, since a single cell of a normal clip is
-often unlikely, and a maximum's share stands at one frame alone.
+All pictures of a bundle share one scale, read from its golden recording, which is normal sound:
+what that has is not coloured, so normal looks normal, and clips can be compared by eye. NLL is
+drawn above that of the likeliest sound, and blurred a little, since a single cell of a normal clip
+is often unlikely, and a maximum's share stands at one frame alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgeflow_runtime.storage import write_bytes
 from edgeflow_runtime.verdicts import ClipResult
 from edgeflow_runtime.views import PoolSpec
 
-BLUR = (8.0, 2.0)
+BLUR = (5.0, 1.5)
 """Standard deviations of the blur, in frames and bands."""
 
 USUAL = 0.999
@@ -33,7 +33,7 @@ USUAL = 0.999
 
 FULL = (4.0, 10.0)
 """Full colour is so many times that, at least and at most: about what a clip at the threshold has.
-Colour begins at the root of it, up to twice that, as an unlearned clip differs from a learned one."""
+Colour begins at the root of it, twice at most, as an unlearned clip differs from a learned one."""
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 """Told apart by whoever cannot tell red from green. Source: M. Okabe, K. Ito, 2008."""
@@ -75,7 +75,7 @@ def map_scale(bundle: Bundle) -> MapScale:
     score = float(nll_map.sum(axis=(1, 2)).mean())
     times = (bundle.manifest.threshold.value - least) / max(score - least, 1e-9)
     low, high = np.nanquantile(above.mean(axis=1), (0.01, 0.99))
-    bands = float(sum(_profiles(bundle, nll_map, local, least).values()).max())
+    bands = float(np.sum([*_profiles(bundle, nll_map, local, least).values()], axis=0).max())
     begins = usual * math.sqrt(float(np.clip(times, 1, FULL[0])))
     return MapScale(least, begins, usual * float(np.clip(times, *FULL)), (low, high), bands)
 
@@ -144,7 +144,7 @@ def _draw_spectrogram(
     )
     norm = colours.LogNorm(scale.usual, scale.full, clip=True)
     level = np.nan_to_num(above, nan=0.0)
-    strength = np.where(level > scale.usual, 0.35 + 0.5 * norm(level), 0.0)
+    strength = np.where(level > scale.usual, 0.3 + 0.4 * norm(level), 0.0)
     return axes.imshow(
         np.maximum(level, scale.usual).T, origin="lower", aspect="auto", extent=extent, norm=norm,
         cmap=colours.LinearSegmentedColormap.from_list("unlikely", ["#F0E442", "#D55E00"]),
@@ -202,9 +202,9 @@ def _frame_seconds(bundle: Bundle) -> float:
 
 
 def _round_ticks(axis: Any) -> None:  # noqa: ANN401
-    """Ticks at 1, 2 and 5 times powers of ten, written in full."""
+    """Ticks at few-digit numbers, written in full, as close as one decade of colour needs."""
     ticker = require("matplotlib.ticker", "plot")
-    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(ticker.NullLocator())
 
