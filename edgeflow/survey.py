@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgeflow.band_spread import BandSpread
 from edgeflow.dataset import Dataset, Machine
 from edgeflow_runtime.audio import Intake, check_audible, check_finite, read_sound, sound_info
 from edgeflow_runtime.clip_reader import ARRAY_SUFFIX, read_logmel_array
@@ -32,6 +33,8 @@ class ClipFacts:
     """Channels; 0 for arrays and unreadable clips."""
     fault: str | None
     """What is wrong with it."""
+    spreads: tuple[BandSpread, ...] = ()
+    """How each channel's bands vary; none of clips that cannot be used."""
 
 
 @dataclass
@@ -102,6 +105,7 @@ def survey(dataset: Dataset) -> Survey:
         whole.wrong += _machine_faults(machine, dataset)
     whole.wrong += [fact.fault for fact in facts.values() if fact.fault]
     whole.wrong += _rate_faults(list(facts.values()))
+    whole.wrong += _band_faults(dataset, facts)
     whole.wrong += [f"'{path}' does not fit the layout and is not used" for path in dataset.strays]
     return whole
 
@@ -128,25 +132,28 @@ def _look(path: Path) -> ClipFacts:
         info = sound_info(path)
     except AudioError as error:
         return ClipFacts(0, 0, 0, str(error))
-    fault = None
+    fault, spreads = None, []
     try:
         for channel in range(info.channels):
             sound = read_sound(path, Intake(info.rate_hz, channel=channel))
             check_audible(str(path), check_finite(str(path), sound))
+            spreads.append(BandSpread().hear(sound, info.rate_hz))
         if info.seconds * USUAL_RATE_HZ < LogMelSpec().samples(FEWEST_FRAMES):
             fault = f"'{path}' is too short: {info.seconds:.3f} s"
     except AudioError as error:
         fault = str(error)
-    return ClipFacts(info.seconds, info.rate_hz, info.channels, fault)
+    whole = () if fault else tuple(spreads)
+    return ClipFacts(info.seconds, info.rate_hz, info.channels, fault, whole)
 
 
 def _look_at_array(path: Path) -> ClipFacts:
     try:
-        frames = len(read_logmel_array(path, LogMelSpec().bands))
+        logmel = read_logmel_array(path, LogMelSpec().bands)
     except AudioError as error:
         return ClipFacts(0, 0, 0, str(error))
-    short = frames < FEWEST_FRAMES
-    return ClipFacts(0, 0, 0, f"'{path}' is too short: {frames} frames" if short else None)
+    if len(logmel) < FEWEST_FRAMES:
+        return ClipFacts(0, 0, 0, f"'{path}' is too short: {len(logmel)} frames")
+    return ClipFacts(0, 0, 0, None, (BandSpread().add(logmel),))
 
 
 def _row(machine: Machine, facts: dict[Path, ClipFacts]) -> MachineFacts:
@@ -180,4 +187,17 @@ def _rate_faults(facts: list[ClipFacts]) -> list[str]:
         faults.append(f"the rates differ: {', '.join(map(str, rates))} Hz; all are resampled")
     if rates and rates[0] < USUAL_RATE_HZ:
         faults.append(f"some clips are below {USUAL_RATE_HZ} Hz: their upper bands are empty")
+    return faults
+
+
+def _band_faults(dataset: Dataset, facts: dict[Path, ClipFacts]) -> list[str]:
+    """What looks wrong with the bands of each type's training clips, channel by channel."""
+    faults: list[str] = []
+    for machine_type in dataset.types:
+        clips = [path for machine in dataset.of_type(machine_type) for path in machine.train]
+        heard = [facts[path].spreads for path in clips]
+        for channel in range(channels := max(map(len, heard), default=0)):
+            name = f"{machine_type}, channel {channel}" if channels > 1 else machine_type
+            mine = (spreads[channel] for spreads in heard if len(spreads) > channel)
+            faults += BandSpread().merge(mine).faults(name)
     return faults
