@@ -1,0 +1,161 @@
+"""Thresholds keep what they promise, over light and heavy tails, and say how well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from edgeflow_runtime.calibration import (
+    CONFIDENCE,
+    CONFORMAL,
+    advice,
+    binomial_interval,
+    fewest_clips,
+    interval_seconds,
+    probability,
+    threshold_from_scores,
+)
+from edgeflow_runtime.errors import ConfigError, DataError
+
+TRIALS = 400
+
+Draw = Callable[[np.random.Generator, int], np.ndarray]
+Tail = Callable[[float], float]
+
+SCORES: dict[str, tuple[Draw, Tail]] = {
+    "normal": (lambda rng, n: rng.normal(5, 1, n), lambda at: stats.norm.sf(at, 5)),
+    "log-normal": (lambda rng, n: rng.lognormal(0, 0.5, n), lambda at: stats.lognorm.sf(at, 0.5)),
+    "Student's t": (lambda rng, n: 50 + rng.standard_t(3, n), lambda at: stats.t.sf(at - 50, 3)),
+    "mixture": (
+        lambda rng, n: rng.lognormal(rng.random(n) > 0.9, 0.3),
+        lambda at: 0.9 * stats.lognorm.sf(at, 0.3) + 0.1 * stats.lognorm.sf(at, 0.3, scale=np.e),
+    ),
+}
+"""What scores of clips may be like: how to draw them, and the share above a threshold."""
+
+
+def given(draw: Draw, tail: Tail, rate: float, clips: int) -> tuple[float, float]:
+    """The mean rate that thresholds of so many clips give, and how often the interval holds it."""
+    rng = np.random.default_rng(clips)
+    rates, held = [], []
+    for _ in range(TRIALS):
+        threshold = threshold_from_scores(draw(rng, clips), rate, 10.0, least=0.0)
+        rates.append(tail(threshold.value))
+        held.append(threshold.rate_low <= rates[-1] <= threshold.rate_high)
+    return float(np.mean(rates)), float(np.mean(held))
+
+
+NEAR = 3 * np.sqrt(CONFIDENCE * (1 - CONFIDENCE) / TRIALS)
+
+
+@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize(("rate", "clips"), [(0.05, 19), (0.05, 50), (0.01, 99)])
+def test_enough_clips_keep_the_promise_whatever_the_scores_are_like(
+    name: str, rate: float, clips: int
+):
+    mean, held = given(*SCORES[name], rate, clips)
+    assert mean < rate * (1 + 4 / np.sqrt(TRIALS))
+    assert held == pytest.approx(CONFIDENCE, abs=NEAR)
+
+
+@pytest.mark.parametrize(("rate", "clips"), [(0.05, 7), (0.01, 30)])
+def test_fewer_clips_keep_it_where_the_tail_is_as_guessed(rate: float, clips: int):
+    mean, held = given(*SCORES["log-normal"], rate, clips)
+    assert mean == pytest.approx(rate, rel=0.25)
+    assert held == pytest.approx(CONFIDENCE, abs=NEAR)
+
+
+def test_a_guessed_tail_is_no_promise_elsewhere():
+    """The documents say so: a lump of louder clips gives more alarms than were promised."""
+    mean, held = given(*SCORES["mixture"], 0.01, 30)
+    assert mean > 0.02
+    assert held < CONFIDENCE - 0.2
+
+
+def test_the_threshold_is_the_score_that_the_rank_says():
+    scores = np.random.default_rng(0).permutation(np.arange(1.0, 100.0))
+    threshold = threshold_from_scores(scores, 0.05, 10.0)
+    assert threshold.value == 95.0
+    assert threshold.method == CONFORMAL.format(rank="95th", clips=99)
+    assert advice(threshold) is None
+    few = threshold_from_scores(scores[:30], 0.01, 10.0)
+    assert advice(few) == (
+        "30 clips can promise 0.032, not 0.01: beyond, the tail is a guess; for 0.01 record 99"
+    )
+
+
+def test_scores_that_carry_no_threshold_are_refused():
+    with pytest.raises(DataError, match="2 clips that were not learned, found 1"):
+        threshold_from_scores(np.ones(1), 0.01, 10.0)
+    with pytest.raises(DataError, match="not finite"):
+        threshold_from_scores(np.array([1.0, np.nan]), 0.01, 10.0)
+    with pytest.raises(ConfigError, match=r"between 0 and 0\.5"):
+        threshold_from_scores(np.ones(5), 0.5, 10.0)
+    with pytest.raises(DataError, match=r"2 clips say nothing of a rate of 1\.7e-05"):
+        threshold_from_scores(np.array([1.0, 2.0]), 1 / 60480, 10.0, least=0.0)
+
+
+@pytest.mark.parametrize(("count", "of"), [(0, 30), (1, 30), (15, 30), (30, 30)])
+def test_the_binomial_interval_is_exact(count: int, of: int):
+    low, high = binomial_interval(count, of)
+    assert low <= count / of <= high
+    tail = (1 - CONFIDENCE) / 2
+    if count:
+        assert stats.binom.sf(count - 1, of, low) == pytest.approx(tail)
+    if count < of:
+        assert stats.binom.cdf(count, of, high) == pytest.approx(tail)
+
+
+def test_a_rate_of_nothing_is_refused():
+    with pytest.raises(DataError, match="at least one clip"):
+        binomial_interval(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "listen", "share"),
+    [
+        (0.01, None, 0.01),
+        ("0.01", None, 0.01),
+        ("1%", None, 0.01),
+        (" 2.5 % ", None, 0.025),
+        ("1 per week", "every 10 s", 10 / 604800),
+        ("2 per days", "every 2 minutes", 240 / 86400),
+        ("1/hour", "60", 60 / 3600),
+    ],
+)
+def test_a_rate_is_said_in_words(words: str | float, listen: str | None, share: float):
+    assert probability(words, listen) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("words", "listen", "found"),
+    [
+        ("often", None, "'often' is no rate"),
+        ("nan", None, "'nan' is no rate"),
+        (None, "every 10 s", "belongs to a rate per time"),
+        ("50%", None, "is 0.5 of the clips"),
+        ("0", None, "is 0 of the clips"),
+        ("-1%", None, "is -0.01 of the clips"),
+        ("1 per fortnight", "every 10 s", "give a rate per second, minute"),
+        ("1 per week", None, "--listen 'every 10 s'"),
+        ("1 per second", "every 10 s", "is 10 of the clips"),
+        ("1%", "every 10 s", "belongs to a rate per time"),
+        ("1 per week", "often", "'often' says no interval"),
+        ("1 per week", "every 0 s", "'every 0 s' says no interval"),
+        ("1 per week", "every 1.2.3 s", "says no interval"),
+        ("1e1e1 per week", "every 10 s", "is no rate"),
+    ],
+)
+def test_words_that_say_no_rate_are_refused(words: str, listen: str | None, found: str):
+    with pytest.raises(ConfigError, match=found.replace("(", r"\(")):
+        probability(words, listen)
+
+
+def test_intervals_are_read():
+    assert [interval_seconds(text) for text in ("10", "every 10 s", "0.5 min", "2 hours")] == [
+        10, 10, 30, 7200,
+    ]  # fmt: skip
+    assert fewest_clips(0.01) == 99
