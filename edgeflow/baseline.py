@@ -17,6 +17,7 @@ from edgeflow.standard import dead_bands, least_spread, standard_view
 from edgeflow_runtime.arrays import Frames, Scores
 from edgeflow_runtime.errors import DataError
 from edgeflow_runtime.linear_fit import Rows, Sisters, fit_linear
+from edgeflow_runtime.manifest import Features
 from edgeflow_runtime.views import PoolSpec, Table
 
 
@@ -44,6 +45,7 @@ class LinearBaseline:
 
     Args:
         spec: which one.
+        features: how the log-Mel was made.
         target: log-Mel (frames, bands) of each of the machine's training clips.
         sisters: of those of each other machine of its type.
 
@@ -55,6 +57,7 @@ class LinearBaseline:
     def __init__(
         self,
         spec: BaselineSpec,
+        features: Features,
         target: Sequence[Frames],
         sisters: Sequence[Sequence[Frames]] = (),
     ) -> None:
@@ -63,7 +66,7 @@ class LinearBaseline:
         self._spec = spec.view
         machines = [target, *(sisters if spec.sisters else ())]
         tables = [self._measured(clips) for clips in machines]
-        self._view = standard_view(spec.view, tables)
+        self._view = standard_view(spec.view, tables, features)
         own, *others = [self._rows(table) for table in tables]
         self.fit = fit_linear(own, Sisters(others), least_spread(self._view))
 

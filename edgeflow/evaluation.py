@@ -192,7 +192,7 @@ def _beside(
     groups = [machine.train, *sisters, machine.test_normal + machine.test_anomalous]
     target, *lenders, tests = [store.read_all(clips, machine.id.name) for clips in groups]
     try:
-        scores = LinearBaseline(spec, target, lenders).scores(tests)
+        scores = LinearBaseline(spec, subject.features, target, lenders).scores(tests)
     except (AudioError, DataError) as error:  # of clips that can be read, but not be fitted
         return f"none: {error}", NO_FIGURE, NO_FIGURE
     return str(spec), *_ranks(scores[:normal], scores[normal:])

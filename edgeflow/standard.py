@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from edgeflow_runtime.manifest import Features
 from edgeflow_runtime.views import Table, View, ViewSpec
 
 DEAD_DB = 1e-3
@@ -20,22 +21,31 @@ LEAST_SCALE_DB = 0.3
 otherwise be thousands of standard deviations off at the first change."""
 
 
-def standard_view(spec: ViewSpec, tables: Sequence[Table]) -> View:
+def standard_view(spec: ViewSpec, tables: Sequence[Table], features: Features) -> View:
     """The view that gives these clips zero mean and, but for :data:`LEAST_SCALE_DB`, unit scale.
 
     Args:
         spec: how frames become windows.
         tables: what it measures of each training clip of the type, in dB.
+        features: how the log-Mel was made.
     """
     learn = np.concatenate(tables)
     mean = learn.mean(axis=0, dtype=np.float64).astype(np.float32)
     spread = learn.std(axis=0, dtype=np.float64)
-    scale = np.where(spread < DEAD_DB, DEAD_SCALE, np.maximum(spread, LEAST_SCALE_DB))
+    dead = (spread < DEAD_DB) | unheard(features)
+    scale = np.where(dead, DEAD_SCALE, np.maximum(spread, LEAST_SCALE_DB))
     return View(spec, mean, scale.astype(np.float32))
 
 
+def unheard(features: Features) -> npt.NDArray[np.bool_]:
+    """(bands,) those that say more of the recorder's rate than of the machine."""
+    if features.logmel is None:
+        return np.zeros(features.bands, bool)
+    return features.logmel.beyond_passband(features.min_rate_hz)
+
+
 def dead_bands(view: View) -> npt.NDArray[np.bool_]:
-    """Where the view's scale says that nothing ever varied, in the shape of the scale."""
+    """Where the view's scale says that nothing is heard, in the shape of the scale."""
     dead: npt.NDArray[np.bool_] = view.scale >= np.float32(DEAD_SCALE)
     return dead
 

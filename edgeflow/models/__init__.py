@@ -67,5 +67,5 @@ def preset(
     if epochs is None:
         return sized
     if sized.schedule is None:
-        raise ConfigError(f"a {model} is fitted in closed form, without epochs")
+        raise ConfigError(f"a {model} is fitted in closed form, without epochs: leave them out")
     return dataclasses.replace(sized, schedule=dataclasses.replace(sized.schedule, epochs=epochs))

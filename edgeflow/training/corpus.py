@@ -54,8 +54,9 @@ class Corpus:
     """Features of all machines of a type, standardised, in one tensor.
 
     Its rows are what the view measures: frames (F, M), or the statistics of clips. A band that
-    never varies (an empty upper band of resampled sound, say) has no density. It is filled with
-    unit noise, once, so that the model learns to leave it alone; when scoring it is 0.
+    never varies has no density, and one that resampling changes has that of a recorder. They are
+    filled with unit noise, once, so that the model learns to leave them alone; when scoring they
+    are 0.
 
     Args:
         splits: one per machine of the type.
@@ -83,7 +84,8 @@ class Corpus:
             zip(paths, np.cumsum([0] + [len(measured[path]) for path in paths]), strict=False)
         )
         self._frames = {path: len(logmels[path]) for path in paths}
-        self.view = standard_view(spec, [measured[p] for split in splits for p in split.learn])
+        learn = [measured[path] for split in splits for path in split.learn]
+        self.view = standard_view(spec, learn, features)
         self.dead = dead_bands(self.view)
         table = self.view.standardise(np.concatenate([measured[path] for path in paths]))
         noise = np.random.default_rng(seed).standard_normal((len(table), int(self.dead.sum())))

@@ -71,6 +71,8 @@ class BatchRunner:
         self._check_threads()
         starts = range(0, len(rows), self.backend.batch)
         parts = [np.ascontiguousarray(rows[i : i + self.backend.batch]) for i in starts]
+        if len(parts) == 1:  # handing it to a thread would cost more than a small model does
+            return self._call(maps)(parts[0])
         try:
             return np.concatenate(list(self._pool.map(self._call(maps), parts)))
         except POOL_IS_SHUT as error:

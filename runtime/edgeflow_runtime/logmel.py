@@ -25,6 +25,10 @@ GROUP = 16
 
 FILTERBANKS = ("psf", "slaney")
 
+PASSBAND = 0.945
+"""The share of the band below half a rate that resampling leaves as it is. What lies above depends
+on the rate that a sound was recorded at: up to 36 dB in the highest of 128 bands."""
+
 FRONT_END = 2
 """The newest way from a frame to its spectrum: since 2 a frame's offset is taken out of it."""
 
@@ -80,6 +84,14 @@ class LogMelSpec(Document):
     def samples(self, frames: int) -> int:
         """The fewest samples that give ``frames`` frames and can be reflected at both ends."""
         return max((frames - 1) * self.hop, self.fewest)
+
+    def beyond_passband(self, recorded_hz: int) -> npt.NDArray[np.bool_]:
+        """(bands,) which filters reach into what resampling changes of sound at ``recorded_hz``."""
+        bins = self.design()[1] > 0
+        highest = bins.shape[1] - 1 - bins[:, ::-1].argmax(axis=1)
+        limit_hz = PASSBAND * min(recorded_hz, self.rate_hz) / 2
+        beyond: npt.NDArray[np.bool_] = highest * (self.rate_hz / self.frame) > limit_hz
+        return beyond
 
     def design(self) -> tuple[Array, Array]:
         """The periodic Hann window (frame,) and the filterbank (bands, frame // 2 + 1)."""

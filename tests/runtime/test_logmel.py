@@ -133,3 +133,17 @@ def test_senseless_specs_are_refused(bad: dict):
 def test_window_of_another_size_is_refused():
     with pytest.raises(ConfigError, match="do not fit"):
         LogMel(SPEC, np.ones(8, np.float32), SPEC.design()[1])
+
+
+@pytest.mark.parametrize("filterbank", ["psf", "slaney"])
+def test_bands_that_resampling_changes_are_named(filterbank: str):
+    soxr = pytest.importorskip("soxr")
+    spec = LogMelSpec(filterbank=filterbank)
+    sound, logmel = noise(160_000), LogMel(spec)
+    there_and_back = soxr.resample(soxr.resample(sound, 16000, 44100, "VHQ"), 44100, 16000)
+    moved = np.abs(logmel(there_and_back[:160_000]) - logmel(sound)).mean(axis=0)
+    beyond = spec.beyond_passband(16000)
+    assert beyond.sum() == 3
+    assert moved[~beyond].max() < 0.15
+    assert moved[beyond].max() > 20
+    assert spec.beyond_passband(8000)[100:].all()  # recorded at 8 kHz: the upper bands are empty
