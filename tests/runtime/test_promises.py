@@ -100,5 +100,5 @@ def test_how_often_a_clip_is_judged_belongs_to_a_rate_per_time(words: str | floa
 
 @pytest.mark.parametrize(("words", "listen"), [("1 per week", "1.2.3 s"), ("1e1e1 a week", "10")])
 def test_numbers_that_are_none_are_refused(words: str, listen: str):
-    with pytest.raises(ConfigError, match="says no interval|is no rate"):
+    with pytest.raises(ConfigError, match=r"says no interval|is no rate"):
         probability(words, listen)
