@@ -51,10 +51,10 @@ def evaluate(
     channel: int | None,
     backend: str,
 ) -> None:
-    """Print AUC and pAUC, false alarms and anomalies caught per machine, beside the baseline.
+    """Print how clips rank, false alarms and anomalies caught, per machine.
 
-    RUN|BUNDLE is a run, a folder of runs, a bundle or a folder of bundles. pAUC is the area up to a
-    false positive rate of 0.1, standardised. Rates are those at the threshold in force, with an
+    RUN|BUNDLE is a run, a folder of runs, a bundle or a folder of bundles. AUC and pAUC (up to a
+    false positive rate of 0.1, standardised) stand beside the baseline's. Rates are those at the threshold in force, with an
     exact 90 % interval. The baseline is the linear flow, fitted in about a second.
     """
     from edgeflow_runtime.extras import require

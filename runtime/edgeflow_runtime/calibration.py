@@ -116,8 +116,9 @@ def binomial_interval(count: int, of: int) -> tuple[float, float]:
     case of the binomial", Biometrika 26, 1934.
 
     Example:
-        >>> [round(limit, 3) for limit in binomial_interval(1, 30)]
-        [0.002, 0.149]
+        >>> low, high = binomial_interval(1, 30)
+        >>> round(low, 3), round(high, 3)
+        (0.002, 0.149)
     """
     from scipy.stats import beta
 

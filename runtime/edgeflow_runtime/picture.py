@@ -1,8 +1,7 @@
 """The explanation of a score: what was unlikely in a clip, over its spectrogram, as a picture.
 
-All pictures of a bundle share one scale, read from its golden recording, which is normal sound:
-what that has is not coloured, so normal looks normal, and clips can be compared by eye. NLL is
-drawn above that of the likeliest sound, and blurred a little, since a single cell of a normal clip
+All pictures of a bundle share one scale, read from its golden recording, which is normal sound, and
+its threshold: so normal looks normal, and clips can be compared by eye. NLL is drawn above that of the likeliest sound, and blurred a little, since a single cell of a normal clip
 is often unlikely, and a maximum's share stands at one frame alone.
 """
 
@@ -31,9 +30,11 @@ BLUR = (5.0, 1.5)
 USUAL = 0.999
 """Share of the golden recording's places that is not coloured."""
 
-FULL = (4.0, 10.0)
-"""Full colour is so many times that, at least and at most: about what a clip at the threshold has.
-Colour begins at the root of it, twice at most, as an unlearned clip differs from a learned one."""
+FARTHEST = 100.0
+"""NLL above the least of a clip at the threshold is at most so many times the golden recording's."""
+
+STEEPEST = 4.0
+"""From where colour begins to where it is full NLL grows by this factor at least."""
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 """Told apart by whoever cannot tell red from green. Source: M. Okabe, K. Ito, 2008."""
@@ -46,11 +47,12 @@ class MapScale:
     """What normal looks like to a bundle, and how far its colours reach; see :func:`map_scale`."""
 
     least: float
-    """NLL of the likeliest sound at one place, in nats per dimension."""
+    """A cell's part of the NLL of the likeliest sound; it is taken off before maps are laid out."""
     usual: float
-    """Where colour begins: NLL above the least."""
+    """Where colour begins, NLL above the least: half-way, by factors, from what the golden
+    recording has to what a clip at the threshold would have, as that may have been learned."""
     full: float
-    """Where it is full."""
+    """Where it is full: as a clip at the threshold would have it."""
     moments: tuple[float, float]
     """Between these the mean NLL over the bands lies in the golden recording, above the least."""
     bands: float
@@ -68,16 +70,17 @@ def map_scale(bundle: Bundle) -> MapScale:
     starts = range(0, len(windows), backend.batch)
     parts = [np.ascontiguousarray(windows[k : k + backend.batch]) for k in starts]
     nll_map = np.concatenate([backend.nll_map(part) for part in parts])
-    local = bundle.view.lay(nll_map, logmel)
-    least = float(np.nanmin(local))
-    above = _blurred(local) - least
+    least, score = float(nll_map.min()), float(nll_map.sum(axis=(1, 2)).mean())
+    energy = nll_map - np.float32(least)
+    local = bundle.view.lay(energy, logmel)
+    above = _blurred(local)
     usual = float(np.nanquantile(above, USUAL))
-    score = float(nll_map.sum(axis=(1, 2)).mean())
-    times = (bundle.manifest.threshold.value - least) / max(score - least, 1e-9)
+    beyond = bundle.manifest.threshold.value - score
+    times = 1 + beyond / max(float(energy.sum(axis=(1, 2)).mean()), 1e-9)
     low, high = np.nanquantile(above.mean(axis=1), (0.01, 0.99))
-    bands = float(np.sum([*_profiles(bundle, nll_map, local, least).values()], axis=0).max())
-    begins = usual * math.sqrt(float(np.clip(times, 1, FULL[0])))
-    return MapScale(least, begins, usual * float(np.clip(times, *FULL)), (low, high), bands)
+    bands = float(np.sum([*_profiles(bundle, energy, local).values()], axis=0).max())
+    root = math.sqrt(float(np.clip(times, 1, FARTHEST)))
+    return MapScale(least, usual * root, usual * root * max(root, STEEPEST), (low, high), bands)
 
 
 def save_map(result: ClipResult, bundle: Bundle, scale: MapScale, path: Path) -> None:
@@ -102,14 +105,15 @@ def save_map(result: ClipResult, bundle: Bundle, scale: MapScale, path: Path) ->
     (above, beside), (below, corner) = figure.subplots(
         2, 2, sharex="col", sharey="row", height_ratios=(3, 1), width_ratios=(5, 1)
     )
-    local = bundle.view.lay(result.nll_map, result.logmel)
+    energy = result.nll_map - np.float32(scale.least)
+    local = bundle.view.lay(energy, result.logmel)
     seconds = _frame_seconds(bundle)
-    blurred = _blurred(local) - scale.least
+    blurred = _blurred(local)
     shown = _draw_spectrogram(above, result.logmel, blurred, scale, len(local) * seconds)
     bar = figure.colorbar(shown, ax=(beside, corner), label="NLL above the likeliest (nats/dim)")
     _round_ticks(bar.ax.yaxis)
     _label_bands(above, bundle)
-    _draw_bands(beside, _profiles(bundle, result.nll_map, local, scale.least), scale)
+    _draw_bands(beside, _profiles(bundle, energy, local), scale)
     beside.tick_params(labelbottom=True)
     times = (np.arange(len(local)) + 0.5) * seconds
     below.axhspan(*scale.moments, color="0.85")
@@ -175,15 +179,13 @@ def _explain(corner: Any, bands: Any) -> None:  # noqa: ANN401
     corner.legend(handles, labels, loc="lower center", fontsize="small", frameon=False)
 
 
-def _profiles(
-    bundle: Bundle, nll_map: NllMap, local: Frames, least: float
-) -> dict[str, npt.NDArray[Any]]:
+def _profiles(bundle: Bundle, energy: NllMap, local: Frames) -> dict[str, npt.NDArray[Any]]:
     """NLL above the least by band (bands,), of each statistic of a pooled view or of all frames."""
     spec = bundle.manifest.view
-    if isinstance(spec, PoolSpec) and nll_map.shape[1:] == bundle.view.shape:
-        each = nll_map.mean(axis=0) * spec.rows * nll_map.shape[2] - least
-        return dict(zip(spec.statistics, each / spec.rows, strict=True))
-    return {"NLL": np.nanmean(local, axis=0) - least}
+    if isinstance(spec, PoolSpec) and energy.shape[1:] == bundle.view.shape:
+        each = energy.mean(axis=0) * energy.shape[2]
+        return dict(zip(spec.statistics, each, strict=True))
+    return {"NLL": np.nanmean(local, axis=0)}
 
 
 def _blurred(local: Frames) -> Frames:
