@@ -1,8 +1,9 @@
 """The explanation of a score: what was unlikely in a clip, over its spectrogram, as a picture.
 
 All pictures of a bundle share one scale, read from its golden recording, which is normal sound, and
-its threshold: so normal looks normal, and clips can be compared by eye. NLL is drawn above that of the likeliest sound, and blurred a little, since a single cell of a normal clip
-is often unlikely, and a maximum's share stands at one frame alone.
+its threshold: so normal looks normal, and clips can be compared by eye. NLL is drawn above that of
+the likeliest sound, and blurred a little, since a single cell of a normal clip is often unlikely,
+and a maximum's share stands at one frame alone.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ USUAL = 0.999
 """Share of the golden recording's places that is not coloured."""
 
 FARTHEST = 100.0
-"""NLL above the least of a clip at the threshold is at most so many times the golden recording's."""
+"""A clip's NLL above the least is, at the threshold, so many times the golden recording's at most."""
 
 STEEPEST = 4.0
 """From where colour begins to where it is full NLL grows by this factor at least."""
