@@ -55,7 +55,7 @@ def evaluate(
 
     RUN|BUNDLE is a run, a folder of runs, a bundle or a folder of bundles. AUC and pAUC (up to a
     false positive rate of 0.1, standardised) stand beside those of the baseline: the linear flow,
-    fitted in about a second. Rates are those at the threshold in force, with an exact 90 % interval.
+    fitted in a second. Rates are those at the threshold in force, with an exact 90 % interval.
     """
     from edgeflow_runtime.extras import require
 

@@ -32,7 +32,7 @@ USUAL = 0.999
 """Share of the golden recording's places that is not coloured."""
 
 FARTHEST = 100.0
-"""A clip's NLL above the least is, at the threshold, so many times the golden recording's at most."""
+"""NLL above the least at the threshold counts as so many times the golden recording's at most."""
 
 STEEPEST = 4.0
 """From where colour begins to where it is full NLL grows by this factor at least."""
