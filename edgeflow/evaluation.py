@@ -17,7 +17,7 @@ import numpy as np
 
 from edgeflow.baseline import BASELINES, BaselineSpec, LinearBaseline
 from edgeflow.dataset import Dataset, Machine
-from edgeflow.evaluation_result import NO_FIGURE, Evaluation, MachineResult, TestScores
+from edgeflow.evaluation_result import NO_FIGURE, Evaluation, MachineResult, ScoresByKind
 from edgeflow.features import FeatureStore
 from edgeflow.subjects import Subject, find_monitors, opened
 from edgeflow_runtime.arrays import Scores
@@ -123,7 +123,7 @@ def measure(
     clips = [clip for other in others for clip in other.test_normal] if sisters else []
     ends = np.cumsum([len(part) for part in parts])
     every = subject.clip_scores([*machine.test_normal, *machine.test_anomalous, *clips])
-    scores = TestScores(*np.split(every, ends))
+    scores = ScoresByKind(*np.split(every, ends))
     auc, pauc = _ranks(scores.normal, scores.anomalous)
     name, baseline_auc, baseline_pauc = _beside(subject, machine, others, baseline)
     limit = subject.threshold.value

@@ -23,7 +23,7 @@ MEANS = (*RANKS, "promised", "false_alarms", *INTERVAL, "detected")
 
 
 @dataclass(frozen=True, eq=False)
-class TestScores:
+class ScoresByKind:
     """A monitor's scores of test clips."""
 
     normal: Scores
@@ -66,7 +66,7 @@ class MachineResult:
     """Normal test clips."""
     anomalous: int
     """Anomalous test clips."""
-    scores: TestScores = field(repr=False, compare=False)
+    scores: ScoresByKind = field(repr=False, compare=False)
     """What all this was made of."""
 
     def record(self) -> dict[str, Any]:
