@@ -22,8 +22,7 @@ from edgeflow.dataset import Dataset, Machine
 from edgeflow.evaluation import auc_and_pauc
 from edgeflow.features import FeatureStore
 from edgeflow.models.linear import SETTINGS
-from edgeflow.training.closed_form import floor_of
-from edgeflow.training.corpus import standard_of
+from edgeflow.standard import DEAD_DB, DEAD_SCALE, LEAST_SCALE_DB
 from edgeflow_benchmarks.environment import describe
 from edgeflow_runtime.base import Base
 from edgeflow_runtime.calibration import threshold_from_scores
@@ -86,7 +85,10 @@ def outcomes_of(
 def standardised(sisters: dict[str, Rows], machine: Measured) -> tuple[Base, Measured]:
     """A base of ``sisters`` as training makes it, and a machine as that base's view sees it."""
     learned = np.concatenate(list(sisters.values()))
-    mean, scale, dead = standard_of(learned, np.zeros(learned.shape[1:], bool))
+    mean, spread = learned.mean(axis=0), learned.std(axis=0)
+    dead = spread < DEAD_DB
+    scale = np.where(dead, DEAD_SCALE, np.maximum(spread, LEAST_SCALE_DB))
+    floor = np.where(dead, 1.0, LEAST_SCALE_DB / scale)
 
     def seen(rows: Rows) -> Rows:
         standard: Rows = (rows - mean) / scale
@@ -94,7 +96,7 @@ def standardised(sisters: dict[str, Rows], machine: Measured) -> tuple[Base, Mea
 
     rows = {name: seen(theirs) for name, theirs in sisters.items()}
     parts = (seen(part) for part in (machine.train, machine.normal, machine.anomalous))
-    return Base(rows, floor_of(scale, dead), np.empty((0, len(mean)))), Measured(*parts)
+    return Base(rows, floor, np.empty((0, len(mean)))), Measured(*parts)
 
 
 def _enrolled(

@@ -23,7 +23,7 @@ COMMANDS = {
     "train": ("edgeflow.cli.train:train", "Train a monitor, or one for every machine."),
     "evaluate": (
         "edgeflow.cli.evaluate:evaluate",
-        "Print AUC and pAUC per machine beside the one-second baseline.",
+        "Print how clips rank, false alarms and anomalies caught, per machine.",
     ),
     "export": ("edgeflow_export.cli:export", "Export a run as a bundle for the board."),
     "enroll": (

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from edgeflow.models.flow import Flow
 from edgeflow.models.folded import FoldedModel, constant_share, frozen, frozen_linear
 from edgeflow.models.kind import ModelKind
-from edgeflow.models.spec import ModelSettings, ModelSpec
+from edgeflow.models.spec import STACK, ModelSettings, ModelSpec
 from edgeflow_runtime.linear_fit import LinearFit
-from edgeflow_runtime.views import PoolSpec
 
 
 @dataclass(frozen=True)
@@ -113,6 +112,6 @@ class FoldedLinear(FoldedModel):
         return squares.view(-1, *self.shape)
 
 
-SETTINGS = ModelSettings(model=LinearSpec(), view=PoolSpec(("mean", "max", "spread:32")))
+SETTINGS = ModelSettings(model=LinearSpec(), view=STACK)
 
 KIND = ModelKind(LinearSpec, LinearFlow, paper=SETTINGS, small=SETTINGS, closed_form=True)

@@ -7,7 +7,10 @@ from typing import Any
 
 from edgeflow_runtime.documents import Document
 from edgeflow_runtime.errors import ConfigError
-from edgeflow_runtime.views import ViewSpec
+from edgeflow_runtime.views import PoolSpec, ViewSpec
+
+STACK = PoolSpec(("mean", "max", "spread:32"))
+"""What the linear flow sees of a clip: steady sound, knocks, and what comes and goes."""
 
 
 @dataclass(frozen=True)

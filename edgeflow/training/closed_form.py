@@ -6,17 +6,17 @@ import json
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from safetensors.numpy import save
 from torch import Tensor
 
 from edgeflow.models.linear import LinearFlow, LinearSpec
+from edgeflow.standard import least_spread
 from edgeflow.training.checkpoint import save_checkpoint
-from edgeflow.training.corpus import LEAST_SCALE_DB, Corpus
+from edgeflow.training.corpus import Corpus
 from edgeflow.training.loop import LOG
 from edgeflow.training.recipe import Recipe
 from edgeflow.training.run import UNLEARNED
-from edgeflow_runtime.arrays import Array, Scores
+from edgeflow_runtime.arrays import Scores
 from edgeflow_runtime.base import Base
 from edgeflow_runtime.bundle import BASE
 from edgeflow_runtime.errors import ConfigError
@@ -50,13 +50,11 @@ def fit_into(folder: Path, recipe: Recipe, corpus: Corpus) -> None:
     rows = {key: _rows(corpus, corpus.learn_starts(key)) for key in corpus.splits}
     if recipe.machine.is_type:
         nothing = np.empty((0, spec.frames * spec.bands))
-        fit, unlearned = _fit_base(
-            folder, Base(rows, floor_of(corpus.view.scale, corpus.dead), nothing)
-        )
+        fit, unlearned = _fit_base(folder, Base(rows, least_spread(corpus.view), nothing))
         target = np.concatenate(list(rows.values()))
     else:
         target = rows.pop(recipe.machine.name)
-        sisters, floor = Sisters(list(rows.values())), floor_of(corpus.view.scale, corpus.dead)
+        sisters, floor = Sisters(list(rows.values())), least_spread(corpus.view)
         fit = fit_linear(target, sisters, floor)
         unlearned = unlearned_nll(fit, target, sisters, floor)
     model = LinearFlow(spec)
@@ -92,9 +90,3 @@ def _rows(corpus: Corpus, starts: Tensor) -> Rows:
     rows = corpus.windows(starts).flatten(1).double().cpu().numpy()
     rows[:, corpus.dead.ravel()] = 0.0
     return rows
-
-
-def floor_of(scale: Array, dead: npt.NDArray[np.bool_]) -> Rows:
-    """(D,) the least spread in units of the view's scale; 1 where nothing varies."""
-    floor: Rows = np.where(dead, 1.0, LEAST_SCALE_DB / scale).ravel()
-    return floor

@@ -7,29 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from edgeflow.dataset import FEWEST_TRAINING, Dataset, Machine
 from edgeflow.features import FeatureStore
 from edgeflow.losses import LossSpec
+from edgeflow.standard import dead_bands, standard_view
 from edgeflow.training.recipe import Recipe
-from edgeflow_runtime.arrays import Array, Frames
+from edgeflow_runtime.arrays import Frames
 from edgeflow_runtime.errors import AudioError, DataError
 from edgeflow_runtime.manifest import Features, MachineId
 from edgeflow_runtime.sound_file import sound_info
-from edgeflow_runtime.views import Table, View, ViewSpec
-
-DEAD_DB = 1e-3
-"""A band whose training values spread less than this holds no information."""
-
-DEAD_SCALE = 1e9
-"""What such a band is divided by, so that it is zero whatever is heard in it."""
-
-LEAST_SCALE_DB = 0.3
-"""What every other band is divided by at least: one that hardly varied while it was learned would
-otherwise be thousands of standard deviations off at the first change."""
+from edgeflow_runtime.views import ViewSpec
 
 
 @dataclass(frozen=True)
@@ -94,9 +84,9 @@ class Corpus:
             zip(paths, np.cumsum([0] + [len(measured[path]) for path in paths]), strict=False)
         )
         self._frames = {path: len(logmels[path]) for path in paths}
-        learn = np.concatenate([measured[p] for split in splits for p in split.learn])
-        mean, scale, self.dead = standard_of(learn, unheard(features))
-        self.view = View(spec, mean, scale)
+        learn = [measured[path] for split in splits for path in split.learn]
+        self.view = standard_view(spec, learn, features)
+        self.dead = dead_bands(self.view)
         table = self.view.standardise(np.concatenate([measured[path] for path in paths]))
         noise = np.random.default_rng(seed).standard_normal((len(table), int(self.dead.sum())))
         table[:, self.dead] = noise
@@ -155,29 +145,6 @@ class Corpus:
     def all_starts(self) -> Tensor:
         """Windows that all machines learn from."""
         return self.starts([path for split in self.splits.values() for path in split.learn])
-
-
-def unheard(features: Features) -> npt.NDArray[np.bool_]:
-    """(bands,) those that say more of the recorder's rate than of the machine."""
-    if features.logmel is None:
-        return np.zeros(features.bands, bool)
-    return features.logmel.beyond_passband(features.min_rate_hz)
-
-
-def standard_of(
-    learned: Table, unheard: npt.NDArray[np.bool_]
-) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
-    """What a view takes off and divides by, and which of it counts nothing, from (n, ...) dB.
-
-    Args:
-        learned: what the view measures of the clips that are learned.
-        unheard: (bands,) those that count nothing in any case.
-    """
-    mean = learned.mean(axis=0, dtype=np.float64).astype(np.float32)
-    spread = learned.std(axis=0, dtype=np.float64)
-    dead: npt.NDArray[np.bool_] = (spread < DEAD_DB) | unheard
-    scale = np.where(dead, DEAD_SCALE, np.maximum(spread, LEAST_SCALE_DB))
-    return mean, scale.astype(np.float32), dead
 
 
 class Corpora:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from edgeflow.training.recipe import Recipe, upgraded
 from edgeflow_runtime.arrays import Scores
 from edgeflow_runtime.base import Base
 from edgeflow_runtime.bundle import BASE
+from edgeflow_runtime.calibration import threshold_from_scores
 from edgeflow_runtime.documents import Document, parsed
 from edgeflow_runtime.errors import ConfigError, DamagedRunError, TrainingError
-from edgeflow_runtime.manifest import Features
+from edgeflow_runtime.manifest import Features, Threshold
 from edgeflow_runtime.tensors import read_tensors
 from edgeflow_runtime.views import View
 
@@ -135,6 +137,30 @@ class TrainedRun:
             raise DamagedRunError(
                 f"'{path}' is missing or damaged: delete the folder to train anew"
             ) from error
+
+    def threshold(
+        self,
+        score: Callable[[tuple[str, ...]], Scores],
+        false_alarm_probability: float,
+        clip_seconds: float = 0.0,
+    ) -> Threshold:
+        """Where normal ends: from clips that the model has not learned.
+
+        Args:
+            score: gives the (n,) scores of held-out clips, by their names in the data set; asked
+                only where the training itself has not told how it would score clips unlearned.
+            false_alarm_probability: share of normal clips that may lie above.
+            clip_seconds: length of the clips, for the record.
+
+        Raises:
+            ConfigError: no share between 0 and 0.5.
+            DataError: there are too few clips, or a score is not finite.
+        """
+        scores = self.unlearned()
+        if scores is None:
+            scores = score(self.record.heldout)
+        model_knows = self.model.least_score(), self.model.usual_spread
+        return threshold_from_scores(scores, false_alarm_probability, clip_seconds, *model_knows)
 
     def unlearned(self) -> Scores | None:
         """(n,) scores of the learned clips, each as if it had not been; ``None`` if not known.

@@ -23,7 +23,7 @@ from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.protocol import nll_of
 from edgeflow_runtime.base import Base
 from edgeflow_runtime.bundle_writer import write_bundle
-from edgeflow_runtime.calibration import advice, threshold_from_scores
+from edgeflow_runtime.calibration import advice, probability
 from edgeflow_runtime.errors import ConfigError, ExportError
 from edgeflow_runtime.limits import check_claims, check_manifest
 from edgeflow_runtime.manifest import (
@@ -109,7 +109,8 @@ def export(
     path: str | Path,
     *,
     data: str | Path | None = None,
-    false_alarm_probability: float = 0.01,
+    false_alarm_probability: float | str = 0.01,
+    listen: str | None = None,
     precision: str = "fp32",
     audio_in: str | None = None,
 ) -> Exported:
@@ -119,16 +120,18 @@ def export(
         run: a finished run, or its folder.
         path: where the bundle goes.
         data: the data set, where it has moved since training.
-        false_alarm_probability: share of normal clips that may lie above the threshold.
+        false_alarm_probability: share of normal clips that may lie above the threshold; a number,
+            ``"1%"``, or a rate per time as ``"1 per week"``.
+        listen: with a rate per time, how often a clip is judged: ``"every 10 s"``.
         precision: ``fp32``, ``fp16``, ``int8`` or ``auto``.
         audio_in: ``float32`` or ``int16`` to add a graph that starts at such samples.
 
     Raises:
         ExportError: as :func:`bundle_from_run` does.
+        ConfigError: the rate is none.
     """
-    options = ExportOptions(
-        Path(data) if data else None, false_alarm_probability, precision, audio_in
-    )
+    rate = probability(false_alarm_probability, listen)
+    options = ExportOptions(Path(data) if data else None, rate, precision, audio_in)
     loaded = run if isinstance(run, TrainedRun) else TrainedRun.load(run)
     return bundle_from_run(loaded, Path(path), options)
 
@@ -170,11 +173,10 @@ def bundle_from_run(
         check_replaceable(model.SerializeToString(), base, run.model, compared)
     say("setting the threshold")
     seconds = clips.seconds([*run.record.heldout, *run.record.learn])
-    unlearned = run.unlearned()
-    scores = _scores(exact, heldout.values()) if unlearned is None else unlearned
-    model_knows = run.model.least_score(), run.model.usual_spread
-    threshold = threshold_from_scores(
-        scores, options.false_alarm_probability, seconds, *model_knows
+    threshold = run.threshold(
+        lambda names: _scores(exact, [heldout[name] for name in names]),
+        options.false_alarm_probability,
+        seconds,
     )
     graph = _typed(clips, model, exact, heldout, learned, threshold.value, options, say)
     audio = None

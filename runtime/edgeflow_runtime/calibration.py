@@ -59,7 +59,7 @@ def threshold_from_scores(
         clip_seconds: length of these clips, for the record.
         least: s_0, the score of the likeliest sound; the scores themselves are extrapolated if
             there is none.
-        usual_spread: sigma_0, how far y usually spreads in this kind of model; without it nu_0 is 0.
+        usual_spread: sigma_0, how far y usually spreads in this kind of model, if known.
 
     Raises:
         ConfigError: p is out of range.
@@ -89,7 +89,13 @@ def threshold_from_scores(
         variance = (known * usual**2 + (n - 1) * float(logs.var(ddof=1))) / (known + n - 1)
         reach = float(t.ppf(1 - p, known + n - 1)) * math.sqrt(1 + 1 / n)
         bound = float(logs.mean()) + reach * math.sqrt(variance)
-        value = bound if least is None else least + math.exp(bound)
+        with np.errstate(over="ignore"):
+            value = bound if least is None else least + float(np.exp(bound))
+        if not math.isfinite(value):
+            raise DataError(
+                f"{n} clips say nothing of a rate of {p:.2g}, they can promise {1 / (n + 1):.2g}: "
+                "record more, or promise less"
+            )
         method = STUDENT.format(clips=n, carried=1 / (n + 1))
         low, high = _student_interval(n, reach, known)
     return Threshold(value, method, p, n, clip_seconds, low, high, least, usual_spread)
@@ -126,20 +132,44 @@ def shortfall(clips: int, false_alarm_probability: float) -> str | None:
     )
 
 
-def probability(text: str, listen: str | None = None) -> float:
-    """The rate that words promise: ``1%``, ``0.01``, or ``1 per week`` of clips every so often.
-
-    Args:
-        text: as above.
-        listen: how often a clip is judged, as ``every 10 s``; needed for a rate per time.
+def binomial_interval(count: int, of: int) -> tuple[float, float]:
+    """Where a rate lies, with :data:`CONFIDENCE`, that showed itself ``count`` times ``of`` times.
 
     Raises:
-        ConfigError: the words say nothing, or no rate between 0 and 0.5.
+        DataError: there were no times.
+
+    Source: C. Clopper, E. Pearson, "The use of confidence or fiducial limits illustrated in the
+    case of the binomial", Biometrika 26, 1934.
+
+    Example:
+        >>> low, high = binomial_interval(1, 30)
+        >>> round(low, 3), round(high, 3)
+        (0.002, 0.149)
+    """
+    from scipy.stats import beta
+
+    if of < 1:
+        raise DataError("a rate needs at least one clip, found none")
+    tail = (1 - CONFIDENCE) / 2
+    low = float(beta.ppf(tail, count, of - count + 1)) if count else 0.0
+    return low, float(beta.ppf(1 - tail, count + 1, of - count)) if count < of else 1.0
+
+
+def probability(rate: float | str | None, listen: str | None = None) -> float:
+    """The share of clips that a rate of false alarms means.
+
+    Args:
+        rate: ``0.01``, ``"1%"``, or ``"1 per week"`` of clips that are judged every so often.
+        listen: how often, as ``every 10 s``; for a rate per time, which needs it.
+
+    Raises:
+        ConfigError: the words say nothing, or no share between 0 and 0.5.
 
     Example:
         >>> probability("1%"), round(probability("1 per week", "every 10 s") * 60480, 9)
         (0.01, 1.0)
     """
+    text = "" if rate is None else str(rate)
     if match := re.fullmatch(r"\s*([\d.eE+-]+)\s*(?:per|/|a)\s*([a-z]+?)s?\s*", text):
         if match[2] not in SECONDS:
             raise ConfigError(f"{text!r}: give a rate per {', '.join(SECONDS)}")
@@ -147,20 +177,25 @@ def probability(text: str, listen: str | None = None) -> float:
             raise ConfigError(f"{text!r}: say how often a clip is judged: --listen 'every 10 s'")
         value = _number(text, match[1]) * interval_seconds(listen) / SECONDS[match[2]]
     else:
+        if listen is not None:
+            raise ConfigError(
+                f"--listen {listen!r} belongs to a rate per time, such as '1 per week'; found "
+                f"{text!r}: leave it out"
+            )
         percent = text.strip().endswith("%")
         value = _number(text, text.strip().removesuffix("%")) / (100 if percent else 1)
     if not 0 < value < 0.5:
-        raise ConfigError(f"{text!r} is {value:.3g} of the clips; give between 0 and 0.5")
+        raise ConfigError(f"{text!r} is {value:.3g} of the clips; give more than 0, less than 0.5")
     return value
 
 
 def interval_seconds(text: str) -> float:
     """The seconds in ``every 10 s``, ``10`` or ``2 minutes``. Raises :class:`ConfigError`."""
-    match = re.fullmatch(r"\s*(?:every\s+)?([\d.]+)\s*([a-z]*)\s*", text)
+    match = re.fullmatch(r"\s*(?:every\s+)?(\d+\.?\d*|\.\d+)\s*([a-z]*)\s*", text)
     units = {"": 1, "s": 1, "min": 60, "h": 3600} | SECONDS
     unit = match[2] if match else "?"
     factor = units.get(unit, units.get(unit.removesuffix("s")))
-    if match is None or factor is None or not _number(text, match[1]) > 0:
+    if match is None or factor is None or not float(match[1]) > 0:
         raise ConfigError(f"{text!r} says no interval: write 'every 10 s' or 'every 2 minutes'")
     return float(match[1]) * factor
 
