@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,9 @@ from torch import Tensor
 from edgeflow.dataset import Dataset, Machine
 from edgeflow.features import FeatureStore
 from edgeflow.losses import LossSpec
+from edgeflow.models.linear import SETTINGS as LINEAR
 from edgeflow.training.recipe import Recipe
+from edgeflow.training.splits import FEWEST_VALIDATED, VALIDATION_SHARE, Split, split_clips
 from edgeflow_runtime.arrays import Frames
 from edgeflow_runtime.audio import sound_info
 from edgeflow_runtime.errors import AudioError, DataError
@@ -31,32 +34,21 @@ LEAST_SCALE_DB = 0.3
 otherwise be thousands of standard deviations off at the first change."""
 
 
+MOST_SISTER_CLIPS = 64
+"""Of other machines' clips are looked at after an epoch, so that looking stays cheap."""
+
+
 @dataclass(frozen=True)
-class Split:
-    """A machine's training clips, divided into those to learn from and those held out."""
+class Clips:
+    """Windows that are scored clip by clip."""
 
-    machine: Machine
-    """The machine."""
-    learn: list[Path]
-    """Clips to learn from."""
-    heldout: list[Path]
-    """Clips kept aside, to watch training and to set the threshold with."""
+    starts: Tensor
+    """(n,) the first row of every window."""
+    numbers: Tensor
+    """(n,) which clip each is of, from 0."""
 
-
-def split_clips(machine: Machine, share: float, seed: int) -> Split:
-    """Hold out ``share`` of the training clips, at least two of three, none of fewer.
-
-    The choice depends on the seed and the machine alone, so every training of a type agrees.
-    """
-    clips = machine.train
-    if len(clips) < 3 or not share:
-        return Split(machine, clips, [])
-    count = min(max(2, round(share * len(clips))), len(clips) - 1)
-    digest = hashlib.sha256(f"{machine.id.name} {seed}".encode()).digest()
-    order = np.random.default_rng(list(digest)).permutation(len(clips))
-    chosen = set(order[:count].tolist())
-    learn = [clip for i, clip in enumerate(clips) if i not in chosen]
-    return Split(machine, learn, [clips[i] for i in sorted(chosen)])
+    def __len__(self) -> int:
+        return int(self.numbers[-1]) + 1 if len(self.numbers) else 0
 
 
 class Corpus:
@@ -68,7 +60,7 @@ class Corpus:
 
     Args:
         splits: one per machine of the type.
-        logmels: of each machine's learn and held-out clips, by path.
+        logmels: of every clip of the splits, by path.
         spec: how frames become windows.
         features: how the log-Mel was made.
         device: where the tensor lives.
@@ -86,7 +78,7 @@ class Corpus:
     ) -> None:
         self.features = features
         self.splits = {split.machine.id.name: split for split in splits}
-        paths = [path for split in splits for path in split.learn + split.heldout]
+        paths = [path for split in splits for path in split.learn + split.unlearned]
         measured = {path: spec.measure(logmels[path]) for path in paths}
         self._first = dict(
             zip(paths, np.cumsum([0] + [len(measured[path]) for path in paths]), strict=False)
@@ -105,6 +97,8 @@ class Corpus:
         digest = hashlib.sha256(np.ascontiguousarray(table).tobytes())
         digest.update(repr([(str(p.name), self._frames[p]) for p in paths]).encode())
         self.digest = digest.hexdigest()
+        self.pooled: Corpus | None = None
+        """The same clips as the linear flow sees them, where a trained flow is held against it."""
 
     @property
     def device(self) -> torch.device:
@@ -117,6 +111,13 @@ class Corpus:
         starts = [spec.first_rows(self._frames[path]) + self._first[path] for path in paths]
         return torch.from_numpy(np.concatenate(starts)).to(self.device)
 
+    def clips(self, paths: list[Path]) -> Clips:
+        """The windows of the clips ``paths``, each with the clip that it is of."""
+        spec = self.view.spec
+        counts = torch.tensor([len(spec.first_rows(self._frames[path])) for path in paths])
+        numbers = torch.repeat_interleave(torch.arange(len(paths)), counts)
+        return Clips(self.starts(paths), numbers.to(self.device))
+
     def windows(self, starts: Tensor) -> Tensor:
         """The windows that begin at ``starts`` (N,), gathered as (N, T, M)."""
         span, width = self.view.spec.span, self.table.shape[1]
@@ -124,6 +125,11 @@ class Corpus:
             (len(self.table) - span + 1, span * width), (width, 1)
         )  # a view: windows overlap in memory
         return every[starts].view(-1, *self.view.shape)
+
+    def heard(self, starts: Tensor) -> Tensor:
+        """The same as when scoring: bands that never vary are 0."""
+        dead = torch.from_numpy(self.dead).to(self.device)  # (M,) or (T, M)
+        return self.windows(starts).masked_fill(dead, 0.0)
 
     def learn_starts(self, name: str) -> Tensor:
         """Windows that the machine ``name`` learns from."""
@@ -146,6 +152,26 @@ class Corpus:
                 "train it with --loss nll"
             )
         return self.starts([path for learn in others for path in learn])
+
+    def sister_paths(self, name: str) -> list[Path]:
+        """Clips of every other machine that none of them learns from, at most so many."""
+        every = [split.unlearned for key, split in self.splits.items() if key != name]
+        paths = [path for unlearned in every for path in unlearned]
+        most = min(len(paths), MOST_SISTER_CLIPS)
+        return [paths[k * len(paths) // most] for k in range(most)]
+
+    def without(self, name: str, paths: list[Path]) -> Corpus:
+        """The same, but that the machine ``name`` does not learn from ``paths``.
+
+        What was measured over all clips, the standardisation, stays.
+        """
+        other = copy.copy(self)
+        split = self.splits[name]
+        learn = [path for path in split.learn if path not in set(paths)]
+        other.splits = self.splits | {name: replace(split, learn=learn)}
+        left_out = repr([self._first[path] for path in paths])
+        other.digest = hashlib.sha256((self.digest + left_out).encode()).hexdigest()
+        return other
 
     def all_starts(self) -> Tensor:
         """Windows that all machines learn from."""
@@ -182,10 +208,8 @@ def load_corpus(dataset: Dataset, recipe: Recipe, device: torch.device) -> Corpu
         DataError: a clip cannot be used.
     """
     machines = dataset.of_type(recipe.machine.machine_type)
-    splits = [
-        split_clips(machine, recipe.holdout, recipe.seed) for machine in machines if machine.train
-    ]
-    paths = [path for split in splits for path in split.learn + split.heldout]
+    splits = [_split(machine, recipe) for machine in machines if machine.train]
+    paths = [path for split in splits for path in split.learn + split.unlearned]
     arrays, spec = dataset.holds_arrays, recipe.logmel
     features = Features(
         bands=spec.bands,
@@ -197,7 +221,20 @@ def load_corpus(dataset: Dataset, recipe: Recipe, device: torch.device) -> Corpu
     logmels = dict(zip(paths, read, strict=True))
     for path, logmel in logmels.items():
         check_length(path, len(logmel), recipe.settings.view)
-    return Corpus(splits, logmels, recipe.settings.view, features, device, recipe.seed)
+    corpus = Corpus(splits, logmels, recipe.settings.view, features, device, recipe.seed)
+    if recipe.settings.schedule and all(len(logmel) >= LINEAR.view.fewest for logmel in read):
+        cpu = torch.device("cpu")
+        corpus.pooled = Corpus(splits, logmels, LINEAR.view, features, cpu, recipe.seed)
+    return corpus
+
+
+def _split(machine: Machine, recipe: Recipe) -> Split:
+    """The machine's clips as the recipe divides them."""
+    settings, share = recipe.settings, recipe.holdout
+    if settings.model.starts_fitted and len(machine.train) < FEWEST_VALIDATED:
+        share = 0.0  # it stays the linear flow, which tells how it would score each unlearned
+    validation = VALIDATION_SHARE if settings.schedule else 0.0
+    return split_clips(machine, share, recipe.seed, validation)
 
 
 def _check_enough(target: Machine) -> None:

@@ -164,7 +164,9 @@ def bundle_from_run(
     say("setting the threshold")
     seconds = clips.seconds([*run.record.heldout, *run.record.learn])
     unlearned = run.unlearned()
-    scores = _scores(exact, heldout.values()) if unlearned is None else unlearned
+    scores = _scores(exact, heldout.values())
+    if unlearned is not None:  # of the clips that were learned, as if they had not been
+        scores = np.concatenate([unlearned, scores])
     threshold = threshold_from_scores(
         scores, options.false_alarm_probability, seconds, run.model.least_score()
     )
@@ -224,7 +226,7 @@ def _manifest(
         training=Training(
             model=recipe.settings.model.name,
             loss=recipe.loss.kind,
-            epochs=recipe.settings.epochs,
+            epochs=run.epoch,
             seed=recipe.seed,
             target_clips=len(record.learn),
             outlier_clips=record.outliers,

@@ -24,9 +24,10 @@ from edgeflow.models.model import Model
 from edgeflow.models.spec import ModelSettings, Schedule
 from edgeflow.training import loop
 from edgeflow.training.checkpoint import CHECKPOINT, checkpoint_epoch
-from edgeflow.training.corpus import Corpora, Corpus, Split, load_corpus, split_clips
+from edgeflow.training.corpus import Corpora, Corpus, load_corpus
 from edgeflow.training.recipe import Recipe
 from edgeflow.training.run import TrainedRun
+from edgeflow.training.splits import Split, split_clips
 from edgeflow.training.train import train, train_run
 from edgeflow_runtime.errors import ConfigError, DataError, TrainingError
 from edgeflow_runtime.manifest import Features, MachineId
@@ -162,10 +163,10 @@ def test_a_loss_that_is_not_finite_names_epoch_and_batch_and_keeps_the_checkpoin
     def breaking(*args: object) -> torch.Tensor:
         nonlocal steps
         steps += 1
-        return step(*args) * (float("nan") if steps == 7 else 1.0)
+        return step(*args) * (float("nan") if steps == 6 else 1.0)
 
     monkeypatch.setattr(loop, "_step", breaking)
-    with pytest.raises(TrainingError, match=r"not finite in epoch 2, batch 3 of 4"):
+    with pytest.raises(TrainingError, match=r"not finite in epoch 2, batch 3 of 3"):
         train_run(recipe, tmp_path, CPU)
     assert checkpoint_epoch(tmp_path) == 1
 
@@ -179,7 +180,7 @@ def test_a_flow_broken_by_the_last_step_is_not_kept(
         nonlocal steps
         steps += 1
         seen = step(flow, *rest)
-        if steps == 8:  # the last of epoch 2: its own loss was still finite
+        if steps == 6:  # the last of epoch 2: its own loss was still finite
             next(flow.parameters()).data.fill_(float("nan"))
         return seen
 
