@@ -61,6 +61,26 @@ class Task:
     """Whether the model as it is before the first epoch may be the best."""
 
 
+class Pace:
+    """Foresees a training's end from its second step: the first one also warms up."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._began: float | None = None
+        self._said = False
+
+    def stepped(self, seen: Tensor) -> None:
+        """A step is done; ``seen`` is waited for, as the device works on by itself."""
+        if self._said:
+            return
+        seen.tolist()
+        now = time.monotonic()
+        if self._began is not None:
+            self._progress.foresee(now - self._began)
+            self._said = True
+        self._began = now
+
+
 def train(model: Model, corpus: Corpus, task: Task) -> None:
     """Train ``model`` in place, going on from the folder's checkpoint if it holds one.
 
@@ -82,9 +102,10 @@ def train(model: Model, corpus: Corpus, task: Task) -> None:
     saved = time.monotonic()
     total = task.schedule.epochs
     with Progress(task.label, total * steps, "step", done=(first - 1) * steps) as progress:
+        pace = Pace(progress)
         for epoch in range(first, total + 1):
             began = time.monotonic()
-            sums = _train_epoch(model, corpus, task, optimiser, epoch, progress)
+            sums = _train_epoch(model, corpus, task, optimiser, epoch, progress, pace)
             _check_weights(model, epoch)
             watched, best = _watched(model, corpus, task, epoch, best)
             seconds = round(time.monotonic() - began, 3)
@@ -149,6 +170,7 @@ def _train_epoch(
     optimiser: torch.optim.Optimizer,
     epoch: int,
     progress: Progress,
+    pace: Pace,
 ) -> dict[str, Any]:
     """One epoch; returns its means for the log."""
     batches = batch_starts(task, epoch)
@@ -156,6 +178,7 @@ def _train_epoch(
     looked = 0
     for step, (target, outliers) in enumerate(batches):
         seen[step] = _step(model, corpus, task, optimiser, target, outliers)
+        pace.stepped(seen[step])
         if step - looked + 1 >= LOOK_INTERVAL or step == len(batches) - 1:
             _check_finite(seen[looked : step + 1], epoch, looked, len(batches))
             progress.advance(_note(task, epoch, seen[step].tolist()), step + 1 - looked)

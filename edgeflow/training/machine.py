@@ -32,9 +32,7 @@ def train_machine(
     name, schedule, loss = recipe.machine.name, recipe.settings.schedule, recipe.loss
     assert schedule is not None
     model, ceiling = start
-    judge = _judge(recipe, corpus)
-    fitted = recipe.settings.model.starts_fitted
-    if fitted and judge is None:
+    if not is_trained(recipe, corpus):
         _keep_start(folder, recipe, corpus, model)
         return
     task = Task(
@@ -47,10 +45,16 @@ def train_machine(
         outliers=corpus.outlier_starts(name) if loss.uses_outliers else None,
         heldout=corpus.heldout_starts(name),
         seed=recipe.seed,
-        judge=judge,
-        counts_start=fitted,
+        judge=_judge(recipe, corpus),
+        counts_start=recipe.settings.model.starts_fitted,
     )
     train(model, corpus, task)
+
+
+def is_trained(recipe: Recipe, corpus: Corpus) -> bool:
+    """Whether epochs follow: not on a linear flow that no clip could tell them from."""
+    judged = corpus.splits[recipe.machine.name].validation
+    return bool(judged) or not recipe.settings.model.starts_fitted
 
 
 def cross_fit(folder: Path, recipe: Recipe, corpus: Corpus) -> Scores:

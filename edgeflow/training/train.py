@@ -19,7 +19,7 @@ from edgeflow.models import preset as settings_of
 from edgeflow.training.closed_form import fit_into, linear_separation
 from edgeflow.training.corpus import Corpora, Corpus
 from edgeflow.training.machine import cross_fit as fit_parts
-from edgeflow.training.machine import train_machine
+from edgeflow.training.machine import is_trained, train_machine
 from edgeflow.training.recipe import Recipe
 from edgeflow.training.record import RUN_VERSION, RunRecord
 from edgeflow.training.run import (
@@ -184,7 +184,8 @@ def _train_into(folder: Path, recipe: Recipe, record: RunRecord | None, corpus: 
     if start is None:
         fit_into(folder, recipe, corpus)
         return
-    if recipe.cross_fit and not (folder / UNLEARNED).exists():
+    parts = recipe.cross_fit and is_trained(recipe, corpus)
+    if parts and not (folder / UNLEARNED).exists():
         fit_parts(folder, recipe, corpus)
     train_machine(folder, f"training {recipe.machine.name}", recipe, corpus, start)
 
