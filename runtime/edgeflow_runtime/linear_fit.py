@@ -85,11 +85,11 @@ class Sisters:
 
     def __init__(self, machines: Sequence[Rows]) -> None:
         centred = [rows - rows.mean(axis=0) for rows in machines if len(rows) > 1]
-        self.rows = np.concatenate(centred) if centred else None
-        self.covariance = np.mean([_covariance(rows) for rows in centred], axis=0)
+        self.rows = np.concatenate(centred) if centred else np.empty((0, 0))
+        self.covariance = sum(map(_covariance, centred)) / max(len(centred), 1)
 
     def __bool__(self) -> bool:
-        return self.rows is not None
+        return len(self.rows) > 0
 
 
 def fit_linear(
@@ -118,7 +118,7 @@ def fit_linear(
     mean = target.mean(axis=0)
     rows = target - mean
     covariance = _covariance(rows)
-    if sisters and sisters.rows is not None:
+    if sisters:
         covariance = (1 - blend) * covariance + blend * sisters.covariance
         rows = np.concatenate([rows, sisters.rows])
     spread = np.sqrt(np.diag(covariance) + floor**2)

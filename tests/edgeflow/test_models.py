@@ -8,6 +8,7 @@ from torch import nn
 
 from edgeflow.models import build
 from edgeflow.models.glow import Glow, GlowSpec
+from edgeflow.models.linear import LinearSpec
 from edgeflow.models.maf import MAF, MAFSpec
 from edgeflow.models.model import Model
 from edgeflow.models.spec import ModelSpec
@@ -26,6 +27,7 @@ SPECS = [
     GlowSpec(frames=4, bands=8, blocks=1, steps=2, hidden=8),
     MAFSpec(frames=2, bands=8, blocks=3, hidden=24),
     MAFSpec(frames=4, bands=4, blocks=1, hidden=5),
+    LinearSpec(frames=3, bands=4),
 ]
 
 TRANSFORMS = {

@@ -49,8 +49,8 @@ def test_a_whole_training_survives_a_trip_through_json(recipe: Recipe):
     [
         ({"steps": "12"}, "GlowSpec.steps: expected int, found '12'"),
         ({"name": "maf"}, "MAFSpec: unknown key 'steps'"),
-        ({"name": "glwo"}, "unknown model 'glwo': choose one of glow, maf"),
-        ({"name": 3}, "unknown model 3: choose one of glow, maf"),
+        ({"name": "glwo"}, "unknown model 'glwo': choose one of linear, glow, maf"),
+        ({"name": 3}, "unknown model 3: choose one of linear, glow, maf"),
         ({"hidden": 0}, "the sizes of a glow are positive"),
     ],
 )
@@ -67,7 +67,7 @@ def test_a_document_without_a_name_says_so():
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(ConfigError, match="unknown model 'vae': choose one of glow, maf"):
+    with pytest.raises(ConfigError, match="unknown model 'vae': choose one of linear, glow, maf"):
         preset("vae", "small")
     with pytest.raises(ConfigError, match="unknown preset 'huge': choose one of paper, small"):
         preset("maf", "huge")

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeflow.models import build
 from edgeflow.models.glow import GlowSpec
+from edgeflow.models.linear import LinearSpec
 from edgeflow.models.maf import MAFSpec
 from edgeflow_export.audio_onnx import DECODED, audio_onnx
 from edgeflow_export.onnx_from_model import ACCEPTED, onnx_from_trained
@@ -28,11 +29,17 @@ from edgeflow_runtime.audio import Intake, read_sound
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.errors import BackendError, ExportError, OperatorError, ParityError
 from edgeflow_runtime.logmel import LogMel, LogMelSpec
-from edgeflow_runtime.views import AudioGraph, View, WindowSpec, encode
+from edgeflow_runtime.views import PoolSpec, View, ViewSpec, WindowSpec
+from edgeflow_runtime.whole_clips import AudioGraph, encode
 
 SPECS = {
     "glow": (GlowSpec(frames=16, blocks=2, steps=2, hidden=8), WindowSpec(frames=16, hop=8)),
     "maf": (MAFSpec(frames=4, hidden=32, blocks=2), WindowSpec(frames=4, hop=4)),
+    "linear": (
+        LinearSpec(frames=5),
+        PoolSpec(("mean", "max", "gwrp:0.9", "ranks:0.01-0.1", "spread:8")),
+    ),
+    "stretches": (LinearSpec(frames=2), PoolSpec(("max", "spread:8"), 20, 15)),
 }
 SAMPLES = 12_345
 BUCKETS = (1, 4, 16)
@@ -40,7 +47,7 @@ FULL = 32767 / 32768
 
 
 @pytest.fixture(scope="module", params=SPECS)
-def flow(request: pytest.FixtureRequest) -> tuple[onnx.ModelProto, WindowSpec]:
+def flow(request: pytest.FixtureRequest) -> tuple[onnx.ModelProto, ViewSpec]:
     """An exported flow whose networks are no longer zero, and its window."""
     spec, window = SPECS[request.param]
     torch.manual_seed(0)
@@ -89,11 +96,11 @@ def noise(clips: int, samples: int = SAMPLES) -> np.ndarray:
 
 
 def steps_of(
-    flow: tuple[onnx.ModelProto, WindowSpec], spec: LogMelSpec, learned: np.ndarray
+    flow: tuple[onnx.ModelProto, ViewSpec], spec: LogMelSpec, learned: np.ndarray
 ) -> TwoSteps:
     model, window = flow
     logmel = LogMel(spec)
-    frames = np.concatenate([logmel(clip) for clip in learned])
+    frames = np.concatenate([window.measure(logmel(clip)) for clip in learned])
     spread = frames.std(axis=0)
     scale = np.where(spread < 1e-3, 1e9, spread).astype(np.float32)  # as a Corpus has it
     backend = OnnxRuntimeBackend(model.SerializeToString(), 1)
@@ -101,7 +108,7 @@ def steps_of(
 
 
 def audio_of(
-    flow: tuple[onnx.ModelProto, WindowSpec], steps: TwoSteps, samples: int, encoding: str
+    flow: tuple[onnx.ModelProto, ViewSpec], steps: TwoSteps, samples: int, encoding: str
 ) -> AudioModel:
     model = audio_onnx(flow[0], steps.logmel, steps.view, samples, encoding)
     return OnnxRuntimeBackend(model.SerializeToString()).outputs
