@@ -67,22 +67,17 @@ class Lent:
             )
         rows = {key: rows_of(corpus, corpus.learn_starts(key)) for key in corpus.splits}
         self.target = rows.pop(name)
-        self.sisters = list(rows.values())
-        self._lent = Sisters(self.sisters)
+        self._sisters = Sisters(list(rows.values()))
         # The least spread, in units of the view's scale; 1 where nothing varies.
         self._floor = np.where(corpus.dead, 1.0, LEAST_SCALE_DB / corpus.view.scale).ravel()
 
     def fit(self) -> LinearFit:
         """The linear flow of the machine. Raises :class:`DataError` if there are too few clips."""
-        return fit_linear(self.target, self._lent, self._floor)
-
-    def fit_rows(self, rows: Rows) -> LinearFit:
-        """One of the rows (n, D) alone. Raises :class:`DataError` if there are too few."""
-        return fit_linear(rows, Sisters([]), self._floor)
+        return fit_linear(self.target, self._sisters, self._floor)
 
     def unlearned(self, fit: LinearFit) -> Scores:
         """(n,) scores of the learned clips, each as if it had not been."""
-        return unlearned_nll(fit, self.target, self._lent, self._floor)
+        return unlearned_nll(fit, self.target, self._sisters, self._floor)
 
 
 def linear_separation(corpus: Corpus, name: str) -> float | None:

@@ -16,7 +16,7 @@ from edgeflow.features import FeatureStore
 from edgeflow.losses import LossSpec
 from edgeflow.models.linear import SETTINGS as LINEAR
 from edgeflow.training.recipe import Recipe
-from edgeflow.training.splits import FEWEST_VALIDATED, VALIDATION_SHARE, Split, split_clips
+from edgeflow.training.splits import FEWEST_STARTED, VALIDATION_SHARE, Split, split_clips
 from edgeflow_runtime.arrays import Frames
 from edgeflow_runtime.audio import sound_info
 from edgeflow_runtime.errors import AudioError, DataError
@@ -230,11 +230,12 @@ def load_corpus(dataset: Dataset, recipe: Recipe, device: torch.device) -> Corpu
 
 def _split(machine: Machine, recipe: Recipe) -> Split:
     """The machine's clips as the recipe divides them."""
-    settings, share = recipe.settings, recipe.holdout
-    if settings.model.starts_fitted and len(machine.train) < FEWEST_VALIDATED:
-        share = 0.0  # it stays the linear flow, which tells how it would score each unlearned
-    validation = VALIDATION_SHARE if settings.schedule else 0.0
-    return split_clips(machine, share, recipe.seed, validation)
+    settings = recipe.settings
+    few = settings.model.starts_fitted and len(machine.train) < FEWEST_STARTED
+    if few or settings.schedule is None:
+        # A linear flow tells how it would score each clip unlearned.
+        return split_clips(machine, 0.0 if few else recipe.holdout, recipe.seed)
+    return split_clips(machine, recipe.holdout, recipe.seed, VALIDATION_SHARE)
 
 
 def _check_enough(target: Machine) -> None:

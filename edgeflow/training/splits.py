@@ -16,6 +16,9 @@ VALIDATION_SHARE = 0.1
 FEWEST_VALIDATED = 4
 """Clips of which one can be spared for that, beside two for the threshold and one to learn."""
 
+FEWEST_STARTED = 6
+"""Likewise where training starts from the linear flow, which is fitted to what is left."""
+
 
 @dataclass(frozen=True)
 class Split:
