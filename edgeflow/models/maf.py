@@ -184,7 +184,7 @@ KIND = ModelKind(
     small=ModelSettings(
         model=MAFSpec(hidden=256, masks="staggered"),
         view=WindowSpec(frames=4, hop=4),
-        schedule=Schedule(epochs=30, batch=64, optimiser="adam", learning_rate=3e-4),
+        schedule=Schedule(epochs=15, batch=64, optimiser="adam", learning_rate=3e-4),
         pretraining=Schedule(epochs=20, batch=256, optimiser="adam", learning_rate=1e-3),
     ),
     from_linear=ModelSettings(

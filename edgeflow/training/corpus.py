@@ -109,12 +109,14 @@ class Corpus:
         """The first row of every window of the clips ``paths``: (n,) int64 on the device."""
         spec = self.view.spec
         starts = [spec.first_rows(self._frames[path]) + self._first[path] for path in paths]
-        return torch.from_numpy(np.concatenate(starts)).to(self.device)
+        return torch.from_numpy(np.concatenate([[], *starts]).astype(np.int64)).to(self.device)
 
     def clips(self, paths: list[Path]) -> Clips:
         """The windows of the clips ``paths``, each with the clip that it is of."""
         spec = self.view.spec
-        counts = torch.tensor([len(spec.first_rows(self._frames[path])) for path in paths])
+        counts = torch.tensor(
+            [len(spec.first_rows(self._frames[path])) for path in paths], dtype=torch.int64
+        )
         numbers = torch.repeat_interleave(torch.arange(len(paths)), counts)
         return Clips(self.starts(paths), numbers.to(self.device))
 

@@ -29,7 +29,8 @@ from edgeflow.training.checkpoint import (
     load_best,
     save_checkpoint,
 )
-from edgeflow.training.closed_form import Lent, rows_of
+from edgeflow.training.closed_form import Lent
+from edgeflow.training.closed_form import rows_of as linear_rows
 from edgeflow.training.corpus import Corpora, Corpus, load_corpus
 from edgeflow.training.criterion import clip_scores, mean_nll, separation
 from edgeflow.training.ending import warnings
@@ -567,7 +568,7 @@ def test_epoch_0_of_a_linear_start_is_the_linear_flow(linear_start: Recipe, tmp_
     model, ceiling = start_of(recipe, corpus)
     fit = Lent(corpus, "fan_id_00").fit()
     for starts in (corpus.learn_starts("fan_id_00"), corpus.heldout_starts("fan_id_00")):
-        expected = torch.from_numpy(fit.nll(rows_of(corpus, starts)))
+        expected = torch.from_numpy(fit.nll(linear_rows(corpus, starts)))
         found = model.score(corpus.heard(starts)).double()
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     others = mean_nll(model, corpus, corpus.outlier_starts("fan_id_00"))
@@ -624,12 +625,15 @@ def test_a_linear_start_of_three_clips_is_the_linear_flow_with_scores_as_if_unle
 
 def test_a_linear_start_becomes_a_bundle(linear_start: Recipe, tmp_path: Path):
     from edgeflow_export.bundle_from_run import export
+    from edgeflow_export.conditioners import conditioner_count
+    from edgeflow_export.onnx_from_model import model_from_trained
 
     train_run(linear_start, tmp_path / "run", CPU)
     exported = export(tmp_path / "run", tmp_path / "fan.edgeflow", precision="fp16")
     assert exported.parity.worst < 1e-4
-    conditioners = [key for key in exported.graph.overrides] + [exported.graph.precision]
-    assert conditioners[-1] == "fp16"
+    assert exported.graph.precision == "fp16"
+    graph = model_from_trained(TrainedRun.load(tmp_path / "run").model)
+    assert conditioner_count(graph) == 1 + linear_start.settings.model.blocks
 
 
 def test_cross_fit_scores_every_learned_clip_with_a_flow_that_did_not_learn_it(
