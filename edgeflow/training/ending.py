@@ -92,7 +92,10 @@ def _alone(rows: Rows) -> str | None:
     acted = [row["outlier_steps_share"] for row in rows if "outlier_steps_share" in row]
     if not acted or max(acted) > 0:
         return None
-    return "no outlier was ever below the ceiling: this is plain NLL. Raise --ceiling, or leave it"
+    return (
+        "no outlier was ever near enough for the loss to act on it, so this is plain NLL: take "
+        "--loss nll, or raise --ceiling"
+    )
 
 
 def _added(rows: Rows, kept: int) -> str:

@@ -737,7 +737,7 @@ def test_what_went_wrong_is_said_with_what_to_do(run_folder: Path):
     assert "better: 0.50 against 0.30" in said
     assert warnings(dataclasses.replace(record, linear_separation=0.35), losing, 5) == []
     (said,) = warnings(record, trained_rows([0.75] * 2, outlier_steps_share=[0.0, 0.0]), 2)
-    assert said.startswith("no outlier was ever below the ceiling")
+    assert said.startswith("no outlier was ever near enough")
     assert warnings(record, trained_rows([0.75] * 2, outlier_steps_share=[0.5, 0.0]), 2) == []
 
 
