@@ -15,8 +15,8 @@ from edgeflow.cli.recordings import (
     cut_beside,
     recording_options,
 )
-from edgeflow.models import MODELS, PRESETS
-from edgeflow_runtime.cli.options import FaultTally, FiniteFloat, NamedPath, given, say
+from edgeflow.models import MODELS, PRESETS, STARTS
+from edgeflow_runtime.cli.options import FaultTally, FiniteFloat, NamedPath, given, say, warn
 from edgeflow_runtime.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -65,6 +65,10 @@ OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
     help="Which flow.",
 )  # fmt: skip
 @click.option(
+    "--start", type=click.Choice(STARTS), default="fresh", show_default=True,
+    help="linear: a MAF whose first layer is the linear flow, on its view.",
+)  # fmt: skip
+@click.option(
     "--view", help="Statistics of a pooled view, by comma, as mean,max,spread:32; the model's own "
     "view if not given.",
 )  # fmt: skip
@@ -77,8 +81,8 @@ OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
     help="Folder of the run; with --all, one folder a machine below it.",
 )  # fmt: skip
 @click.option(
-    "--preset", type=click.Choice(PRESETS), default="paper", show_default=True,
-    help="Sizes and speeds as in the paper, or small for a CPU.",
+    "--preset", type=click.Choice(PRESETS),
+    help="Sizes and speeds as in the paper, or small for a CPU; by the device if not given.",
 )  # fmt: skip
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs; the preset's if not given.")
 @click.option(
@@ -97,7 +101,11 @@ OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
 @click.option(
     "--holdout", type=FiniteFloat(0, 1, min_open=True, max_open=True),
     help="Share of the training clips kept to set the threshold with; a tenth if not given, and "
-    "none for the linear flow.",
+    "none for the linear flow or with --cross-fit.",
+)  # fmt: skip
+@click.option(
+    "--cross-fit", "parts", type=click.IntRange(min=2),
+    help="Further trainings, each without one such part of the clips, to set the threshold with.",
 )  # fmt: skip
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
@@ -117,16 +125,18 @@ def train(
     every: bool,
     base: bool,
     model: str,
+    start: str,
     view: str | None,
     loss: str,
     output: Path,
-    preset: str,
+    preset: str | None,
     epochs: int | None,
     ceiling: float | None,
     weight: float,
     filterbank: str,
     channel: int | None,
     holdout: float | None,
+    parts: int | None,
     device: str,
     seed: int,
     **options: Any,  # noqa: ANN401  # of recordings, and of all kinds
@@ -170,6 +180,7 @@ def train(
                     folder,
                     model=model,
                     statistics=tuple(view.split(",")) if view else (),
+                    start=start,
                     loss=loss,
                     preset=preset,
                     epochs=epochs,
@@ -178,11 +189,14 @@ def train(
                     filterbank=filterbank,
                     channel=channel,
                     holdout=holdout,
+                    cross_fit=parts or 0,
                     seed=seed,
                     device=device,
                     corpora=corpora,
                 )
                 say(f"{folder}: {'already trained' if finished else run}")
+                for warning in run.warnings():
+                    warn(f"{folder}: {warning}")
 
 
 def _standing(data: Path | None) -> Dataset:

@@ -27,6 +27,11 @@ class ModelSpec(Document):
     bands: int
     """Mel bands, M."""
 
+    @property
+    def starts_fitted(self) -> bool:
+        """Whether training starts from what was fitted in closed form."""
+        return False
+
     def check(self, name: str, *sizes: int) -> None:
         """Refuse another model's name, and sizes below 1. Raises :class:`ConfigError`."""
         if self.name != name:

@@ -261,7 +261,7 @@ def _manifest(
         training=Training(
             model=recipe.settings.model.name,
             loss=recipe.loss.kind,
-            epochs=recipe.settings.epochs,
+            epochs=run.epoch,
             seed=recipe.seed,
             target_clips=len(record.learn),
             outlier_clips=record.outliers,
