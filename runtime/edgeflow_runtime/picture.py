@@ -53,7 +53,7 @@ def save_map(result: ClipResult, bundle: Bundle, path: Path) -> None:
     figure.colorbar(shown, ax=above, label="NLL above the threshold (nats/dim)")
     _label_bands(above, bundle)
     score = float("nan") if result.score is None else result.score
-    name = printable(Path(result.clip).name)
+    name = printable(Path(result.label).name)
     title = f"{name}: {result.verdict}, score {score:.3f} nats/dim"
     above.set_title(title, parse_math=False)  # a dollar in a name begins no formula
     times = (np.arange(len(local)) + 0.5) * seconds
