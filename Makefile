@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO := demo
+FUZZ_SECONDS ?= 600
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-base lint docs bench bench-gpu clean
+.PHONY: demo test test-base lint docs bench bench-gpu fuzz torture mutants clean
 
 # torch goes first and alone: the constraints file names the build, and nothing may fetch another.
 $(VENV)/installed: setup.py constraints.txt
@@ -40,6 +41,19 @@ test: lint
 ## The runtime's tests on the base install alone: oldest and newest Python, fresh environments.
 test-base:
 	PYTHON=$(PYTHON) tests/on_base_install.sh
+
+## What the suite does in short, in full: coverage-guided fuzzing, FUZZ_SECONDS for each harness.
+fuzz: $(VENV)/installed
+	$(PIP) -e '.[fuzz]'
+	PYTHONWARNINGS=error::RuntimeWarning $(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+## A fault at every call of the disk, a power cut after each, memory in steps, and other hardships.
+torture: $(VENV)/installed
+	EDGEFLOW_TORTURE=inf $(PYTEST) -s tests/torture
+
+## Every small wrong in the core, and whether a test notices.
+mutants: $(VENV)/installed
+	$(BIN)/python -m tests.mutants.run
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -94,6 +94,7 @@ setup(
         "jetson": ["pycuda>=2024.1"],
         "rtx": ["tensorrt-rtx-cu13>=1.7"],
         "bench": ["librosa>=0.10", "threadpoolctl>=3.1"],
+        "fuzz": ["atheris>=3.0"],
         "docs": ["latex2mathml>=3.81", "mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"],
         "dev": [
             "hypothesis>=6.100",

@@ -10,6 +10,12 @@
     bundle = ef.export(run, "fan.edgeflow", precision="auto")
     print(ef.Scorer.load("fan.edgeflow").score("clip.wav").verdict)
 
+Recordings of any names and lengths become a data set by a plan::
+
+    plan = ef.plan_recordings(["good_day.wav"], sisters={"02": ["other.wav"]}, machine_type="fan")
+    print(plan)
+    data = plan.write("sounds")
+
 Names are loaded when they are first used: the base install has no torch, and scoring needs none.
 """
 
@@ -33,6 +39,7 @@ _HOMES = {
     "TrainedRun": "edgeflow.training.run",
     "evaluate": "edgeflow.evaluation",
     "export": "edgeflow_export.bundle_from_run",
+    "plan_recordings": "edgeflow.recordings.planning",
     "train": "edgeflow.training.train",
 }
 

@@ -18,7 +18,13 @@ from edgeflow_runtime.errors import ConfigError, DataError
 from edgeflow_runtime.logmel_array import ARRAY_SUFFIX
 from edgeflow_runtime.manifest import MachineId
 
-CLIP_NAME = re.compile(r"(normal|anomaly)_id_([0-9A-Za-z]+)_(\d+)\.(?:wav|flac|npy)", re.IGNORECASE)
+CLIP_NAME = re.compile(r"(normal|anomaly)_id_([\w-]+)_(\d+)\.(?:wav|flac|npy)", re.IGNORECASE)
+
+OTHERWISE = "for recordings of other names there are 'data import' and 'train --normal'"
+"""What to say where a data set is wanted."""
+
+FEWEST_TRAINING = 3
+"""Training clips that a machine must have."""
 
 
 @dataclass
@@ -63,7 +69,9 @@ class Dataset:
         root = Path(root)
         if not root.is_dir():
             raise DataError(
-                f"'{root}' is not a folder" if root.exists() else f"'{root}' is missing"
+                f"'{root}' is not a folder: {OTHERWISE}"
+                if root.exists()
+                else f"'{root}' is missing"
             )
         machines: dict[str, Machine] = {}
         strays = []
@@ -75,7 +83,7 @@ class Dataset:
         if not machines:
             raise DataError(
                 f"'{root}' holds no clip in the layout "
-                "<type>/<train|test>/<normal|anomaly>_id_<XX>_<number>.<wav|flac|npy>"
+                f"<type>/<train|test>/<normal|anomaly>_id_<XX>_<number>.<wav|flac|npy>: {OTHERWISE}"
             )
         return cls(root, dict(sorted(machines.items())), strays)
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeflow.dataset import Dataset, Machine
+from edgeflow.dataset import FEWEST_TRAINING, Dataset, Machine
 from edgeflow_runtime.audio import check_rate
 from edgeflow_runtime.errors import AudioError, DataError
 from edgeflow_runtime.hearing import Hearing
@@ -104,7 +104,7 @@ def survey(dataset: Dataset) -> Survey:
         whole.machines.append(_row(machine, facts))
         whole.wrong += _machine_faults(machine, dataset)
     whole.wrong += [fact.fault for fact in facts.values() if fact.fault]
-    whole.wrong += _rate_faults(list(facts.values()))
+    whole.wrong += rate_faults({fact.rate_hz for fact in facts.values() if fact.rate_hz})
     whole.wrong += [f"'{path}' does not fit the layout and is not used" for path in dataset.strays]
     return whole
 
@@ -179,8 +179,11 @@ def _row(machine: Machine, facts: dict[Path, ClipFacts]) -> MachineFacts:
 
 def _machine_faults(machine: Machine, dataset: Dataset) -> list[str]:
     name, faults = machine.id.name, []
-    if len(machine.train) < 3:
-        faults.append(f"{name} has {len(machine.train)} training clip(s); at least 3 are needed")
+    if len(machine.train) < FEWEST_TRAINING:
+        faults.append(
+            f"{name} has {len(machine.train)} training clip(s); at least {FEWEST_TRAINING} are "
+            "needed"
+        )
     if not machine.test_normal or not machine.test_anomalous:
         faults.append(f"{name} lacks normal or anomalous test clips, so it has no AUC")
     if len(dataset.of_type(machine.id.machine_type)) < 2:
@@ -188,8 +191,9 @@ def _machine_faults(machine: Machine, dataset: Dataset) -> list[str]:
     return faults
 
 
-def _rate_faults(facts: list[ClipFacts]) -> list[str]:
-    rates = sorted({fact.rate_hz for fact in facts if fact.rate_hz})
+def rate_faults(rates_hz: set[int]) -> list[str]:
+    """What looks wrong with the rates that occur in a data set."""
+    rates = sorted(rates_hz)
     faults = []
     if len(rates) > 1:
         faults.append(f"the rates differ: {', '.join(map(str, rates))} Hz; all are resampled")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from edgeflow_runtime.cli.options import FiniteFloat, NamedPath, echo_document, say
+from edgeflow.cli.recordings import TakesPaths, choice_of, recording_options
+from edgeflow_runtime.cli.options import FaultTally, FiniteFloat, NamedPath, echo_document, say
+from edgeflow_runtime.errors import ConfigError
+from edgeflow_runtime.printable import printable
 
 
 @click.group()
@@ -52,6 +57,62 @@ def synth(
     spec = SynthSpec(chosen, machines, clips, seconds, snr, seed)
     written = synthesise(out, spec)
     say(f"{out}: {f'{written} clips written' if written else 'already there'}")
+
+
+@data.command("import", cls=TakesPaths)
+@click.argument("out", type=NamedPath())
+@click.option("--type", "machine_type", help="What the machine is; 'machine' if not given.")
+@click.option("--id", "machine_id", help="Which one it is; '00' if not given.")
+@recording_options
+@click.option("--channel", type=click.IntRange(min=0), help="Channel to listen to; 0 is the first.")
+@click.option("--add", is_flag=True, help="Add to the data set that OUT is.")
+@click.option("--yes", is_flag=True, help="Write without asking.")
+def import_recordings(
+    out: Path,
+    machine_type: str | None,
+    machine_id: str | None,
+    channel: int | None,
+    add: bool,
+    yes: bool,
+    **options: Any,  # noqa: ANN401  # of all kinds
+) -> None:
+    """Cut recordings of any names and lengths into the data set OUT.
+
+    Silence, clipped sound and bursts are left out. The plan is shown first; on a terminal you are
+    asked, elsewhere --yes or --dry-run says what to do. OUT is there whole or not at all, and
+    nothing in it is ever overwritten.
+    """
+    from edgeflow.recordings.plan import SHOWN
+    from edgeflow.recordings.planning import plan_sources
+    from edgeflow.recordings.writing import check_free, known_sounds, training_clips
+
+    choice = choice_of(options)
+    if choice.machines and machine_id is not None:
+        raise ConfigError("--machines takes the ids from the folders' names: leave --id out")
+    sources = choice.sources(machine_type, machine_id)
+    check_free(out, add=add)
+    plan = plan_sources(sources, choice.spec(channel), known_sounds(out) if add else {})
+    if add:
+        plan.standing = training_clips(out)
+    with FaultTally() as tally:
+        tally.tell(plan.faults)
+        click.echo(plan.to_text(None if choice.dry_run else SHOWN))
+        if choice.dry_run:
+            return
+        if plan.clips and not yes and not _agreed(out, len(plan.clips)):
+            say(f"{out}: nothing written")
+            return
+        plan.write(out, add=add)
+        several = any(heard.channels > 1 for heard in plan.recordings)
+        mend = f"; they keep their channels: train with --channel {channel}" if several else ""
+        say(f"{out}: {len(plan.clips)} clips written{mend}")
+
+
+def _agreed(out: Path, clips: int) -> bool:
+    """Whether the user wants it; where nobody can be asked, that is an error."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise ConfigError("nobody can be asked here: say --yes to write, or --dry-run to look only")
+    return click.confirm(f"Write {clips} clips to {printable(out)}?", default=True, err=True)
 
 
 @data.command()

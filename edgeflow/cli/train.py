@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeflow.cli.recordings import (
+    NAMES,
+    TakesPaths,
+    choice_of,
+    cut_beside,
+    recording_options,
+)
 from edgeflow.models import MODELS, PRESETS
-from edgeflow_runtime.cli.options import FaultTally, FiniteFloat, NamedPath, say
+from edgeflow_runtime.cli.options import FaultTally, FiniteFloat, NamedPath, given, say
+from edgeflow_runtime.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from edgeflow.dataset import Dataset, Machine
@@ -39,8 +47,12 @@ OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
 """What options were called before; they still work."""
 
 
-@click.command(context_settings={"token_normalize_func": lambda name: OLD_NAMES.get(name, name)})
-@click.argument("data", type=NamedPath())
+@click.command(
+    cls=TakesPaths,
+    context_settings={"token_normalize_func": lambda name: OLD_NAMES.get(name, name)},
+)
+@click.argument("data", type=NamedPath(), required=False)
+@recording_options
 @click.option("--type", "machine_type", help="Machine type, for example fan.")
 @click.option("--id", "machine_id", help="Machine id, for example 00.")
 @click.option("--all", "every", is_flag=True, help="Every machine found (of --type, if given).")
@@ -95,7 +107,7 @@ OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
     help="Seed of everything random.",
 )
 def train(
-    data: Path,
+    data: Path | None,
     machine_type: str | None,
     machine_id: str | None,
     every: bool,
@@ -112,24 +124,35 @@ def train(
     holdout: float | None,
     device: str,
     seed: int,
+    **options: Any,  # noqa: ANN401  # of recordings, and of all kinds
 ) -> None:
     """Train a monitor, or one for every machine.
 
-    DATA is a data set in the layout of DCASE 2020 Task 2. The machine of --type and --id is the
-    target, the other machines of its type are the outliers. The same command again goes on where
-    it was interrupted, and does nothing where all is done.
+    Give recordings of any names with --normal, which are cut into clips that stay beside the run;
+    or DATA, a data set in the layout of DCASE 2020 Task 2. The machine of --type and --id is the
+    target, the other machines of its type are its sisters. The same command again goes on where it
+    was interrupted, and does nothing where all is done.
     """
     from edgeflow_runtime.extras import require
 
     require("torch", "train")
-    from edgeflow.dataset import Dataset
     from edgeflow.training.corpus import Corpora
     from edgeflow.training.run import is_finished
     from edgeflow.training.train import train as train_machine
 
-    machines = _machines(Dataset.scan(data), machine_type, machine_id, every)
-    corpora = Corpora()
+    corpora, choice = Corpora(), choice_of(options)
     with FaultTally() as tally:
+        if choice:
+            if data is not None:
+                raise ConfigError(f"'{data}' and recordings are given: leave one of them out")
+            target = choice.target(machine_type, machine_id, every=every)
+            dataset = cut_beside(output, choice, *target, channel, tally)
+            if dataset is None:
+                return
+            machine_type, machine_id = target
+        else:
+            dataset = _standing(data)
+        machines = _machines(dataset, machine_type, machine_id, every)
         for machine in machines:
             with tally.one():
                 folder = output / machine.id.name if every else output
@@ -154,12 +177,21 @@ def train(
                 say(f"{folder}: {'already trained' if finished else run}")
 
 
+def _standing(data: Path | None) -> Dataset:
+    """The data set DATA, with which no option of recordings goes."""
+    from edgeflow.dataset import Dataset
+
+    if data is None:
+        raise ConfigError("name recordings with --normal, or a data set")
+    if chosen := given(click.get_current_context(), *NAMES):
+        raise ConfigError(f"{chosen}: only for recordings given with --normal: leave it out")
+    return Dataset.scan(data)
+
+
 def _machines(
     dataset: Dataset, machine_type: str | None, machine_id: str | None, every: bool
 ) -> list[Machine]:
     """The machines that the options name."""
-    from edgeflow_runtime.errors import ConfigError, DataError
-
     if every:
         if machine_id is not None:
             raise ConfigError("--all trains every machine: leave --id out")

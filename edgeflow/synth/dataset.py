@@ -87,6 +87,7 @@ def synthesise(out: str | Path, spec: SynthSpec) -> int:
     _claim(out, spec)
     todo = [clip for clip in clips_of(spec) if not (out / clip.file).exists()]
     if not todo and (out / DONE).exists() and (out / TRUTH).exists():
+        (out / BEGUN).unlink(missing_ok=True)  # a power cut may bring it back
         return 0
     write_text(out / BEGUN, _document(spec))
     with closing(_rendered(todo, spec)) as made:
@@ -106,7 +107,8 @@ def _claim(out: Path, spec: SynthSpec) -> None:
         if not out.is_dir():
             raise DataError(f"'{out}' is a file: name a folder for the data set.")
         marker = next((out / name for name in (DONE, BEGUN) if (out / name).exists()), None)
-        empty = not any(out.iterdir())
+        # What a killed beginning leaves of its marker is nobody else's file.
+        empty = all(path.name.startswith(f".{BEGUN}.") for path in out.iterdir())
         standing = json.loads(marker.read_text()) if marker else None
     except (OSError, ValueError) as error:
         raise DataError(f"'{out}' cannot be read: name a new or empty folder.") from error

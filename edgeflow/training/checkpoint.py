@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -70,14 +73,31 @@ def checkpoint_epoch(folder: Path) -> int:
     if not path.exists():
         return 0
     try:
-        with safe_open(path, "pt") as file:
+        with _opened(path) as file:
             return int(file.metadata()["epoch"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedRunError(f"'{path}' {DAMAGED} ({error})") from error
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a checkpoint; where it cannot be mapped it is memory that is short, not the file.
+
+    Raises:
+        MemoryError: there is too little memory.
+        SafetensorError: the file is damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except RuntimeError as error:
+        if "unable to mmap" in str(error):
+            raise MemoryError(f"'{path}' could not be read") from error
+        raise
+
+
 def _read(path: Path) -> tuple[int, dict[str, Tensor]]:
-    with safe_open(path, "pt") as file:
+    with _opened(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = file.metadata() or {}
     if metadata.get("sha256") != _digest(tensors):

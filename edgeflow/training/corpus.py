@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from edgeflow.dataset import Dataset, Machine
+from edgeflow.dataset import FEWEST_TRAINING, Dataset, Machine
 from edgeflow.features import FeatureStore
 from edgeflow.losses import LossSpec
 from edgeflow.training.recipe import Recipe
@@ -210,10 +210,10 @@ def load_corpus(dataset: Dataset, recipe: Recipe, device: torch.device) -> Corpu
 
 
 def _check_enough(target: Machine) -> None:
-    if len(target.train) < 3:
+    if len(target.train) < FEWEST_TRAINING:
         raise DataError(
-            f"{target.id.name} has {len(target.train)} training clip(s); at least 3 are "
-            "needed, of which one is held out to set the threshold"
+            f"{target.id.name} has {len(target.train)} training clip(s); at least "
+            f"{FEWEST_TRAINING} are needed, of which one is held out to set the threshold"
         )
 
 

@@ -24,7 +24,7 @@ from edgeflow.training.loop import Task, mean_nll, train
 from edgeflow.training.recipe import Recipe
 from edgeflow_runtime.documents import parsed
 from edgeflow_runtime.errors import ConfigError, DamagedRunError, StorageError
-from edgeflow_runtime.storage import write_text
+from edgeflow_runtime.storage import make_folder, write_text
 
 CEILING = "ceiling.json"
 
@@ -57,7 +57,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
     try:
         locks = cache_root() / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
+        make_folder(locks)
         lock = FileLock(locks / f"{folder.name}.lock")
         try:
             lock.acquire(blocking=False)

@@ -23,6 +23,8 @@ from edgeflow_runtime.views import View
 RECORD = "run.json"
 STANDARD = "standard.safetensors"
 UNLEARNED = "unlearned.safetensors"
+OWN_DATA = "data"
+"""Folder in a run's, of a data set that was cut for it."""
 RUN_VERSION = 2
 
 
@@ -100,6 +102,12 @@ class TrainedRun:
         )
         share = row.get("outliers_passing_share")
         return text if share is None else f"{text}, {share:.1%} of outliers passing"
+
+    @property
+    def data(self) -> Path:
+        """Its data set: the one that was cut for it, which moves with it, or where it was."""
+        own = self.folder / OWN_DATA
+        return own if own.is_dir() else Path(self.record.recipe.data)
 
     @property
     def features(self) -> Features:

@@ -34,7 +34,7 @@ from edgeflow.training.run import (
 )
 from edgeflow_runtime.errors import StorageError, TrainingError
 from edgeflow_runtime.logmel import LogMelSpec
-from edgeflow_runtime.storage import write_bytes, write_text
+from edgeflow_runtime.storage import make_folder, write_bytes, write_text
 
 
 def train(
@@ -145,7 +145,7 @@ def _made(folder: Path) -> Iterator[None]:
     """Make a run's folder before minutes go by; if nothing was written into it, it goes again."""
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise StorageError(f"'{folder}' cannot be made: {error.strerror}") from error
     try:

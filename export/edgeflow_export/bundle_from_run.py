@@ -152,7 +152,7 @@ def bundle_from_run(
         PrecisionError: the precision costs more than the gate allows.
         StorageError: the disk refuses the write.
     """
-    clips = RunClips(run, Path(options.data or run.record.recipe.data))
+    clips = RunClips(run, options.data or run.data)
     if options.audio_in and clips.logmel is None:
         raise ExportError(
             "--audio-in needs a monitor that listens to sound: this one takes log-Mel arrays"

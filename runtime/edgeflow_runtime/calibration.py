@@ -91,12 +91,22 @@ def fewest_clips(false_alarm_probability: float) -> int:
 
 def advice(threshold: Threshold) -> str | None:
     """What to say where fewer clips were heard than the promise needs; ``None`` if enough were."""
-    n, p = threshold.heldout_clips, threshold.false_alarm_probability
-    if n >= fewest_clips(p):
+    return shortfall(threshold.heldout_clips, threshold.false_alarm_probability)
+
+
+def shortfall(clips: int, false_alarm_probability: float) -> str | None:
+    """:func:`advice` for so many clips that were not learned.
+
+    Example:
+        >>> shortfall(30, 0.01)
+        '30 clips can promise 0.032, not 0.01: beyond, the tail is a guess; for 0.01 record 99'
+    """
+    p = false_alarm_probability
+    if clips >= fewest_clips(p):
         return None
     return (
-        f"{n} clips can promise {1 / (n + 1):.2g}, not {p:.2g}: beyond, the tail is a guess; "
-        f"for {p:.2g} record {fewest_clips(p)}"
+        f"{clips} clips can promise {1 / (clips + 1):.2g}, not {p:.2g}: beyond, the tail is a "
+        f"guess; for {p:.2g} record {fewest_clips(p)}"
     )
 
 

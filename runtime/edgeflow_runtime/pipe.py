@@ -83,7 +83,8 @@ class PcmFormat:
         """(n, channels) float32 samples, full scale 1."""
         dtype, factor = ENCODINGS[self.encoding]
         samples = np.frombuffer(content, dtype).reshape(-1, self.channels)
-        return samples.astype(np.float32) * np.float32(factor)
+        with np.errstate(invalid="ignore"):  # a NaN that signals; it is told of with the others
+            return samples.astype(np.float32) * np.float32(factor)
 
 
 class PipedSound(NamedTuple):

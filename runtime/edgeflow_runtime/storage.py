@@ -37,7 +37,7 @@ def atomic_file(path: str | Path, mode: int | None = None) -> Iterator[BinaryIO]
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with open(temporary, "xb") as file:
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
@@ -54,8 +54,24 @@ def atomic_file(path: str | Path, mode: int | None = None) -> Iterator[BinaryIO]
             temporary.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make ``folder`` and those above it, if missing, so that they outlive a power cut.
+
+    Args:
+        folder: the folder.
+        mode: its permissions, less what the umask takes.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(mode, parents=True, exist_ok=True)
+    for place in made:
+        _sync_folder(place.parent)
+
+
 def _sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` outlive a power cut, where the file system can."""
+    """Make what was named in ``folder`` outlive a power cut, where the file system can."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

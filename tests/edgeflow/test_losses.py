@@ -46,6 +46,11 @@ def test_no_passing_outlier_means_no_term():
     assert (loss.item(), passed.item()) == (1.0, 0)
 
 
+@pytest.mark.parametrize(("kind", "uses"), [("nll", False), ("eq4", True), ("eq5", True)])
+def test_which_losses_need_outliers(kind: str, uses: bool):
+    assert LossSpec(kind).uses_outliers is uses
+
+
 def test_an_unknown_loss_is_refused():
     with pytest.raises(ConfigError, match="unknown loss 'eq6'"):
         LossSpec("eq6")

@@ -10,6 +10,7 @@ import onnx
 import pytest
 import soundfile
 import torch
+from edgeflow_export.threshold import threshold_from_scores
 from onnx import TensorProto, helper
 
 from edgeflow.models import build
@@ -24,7 +25,6 @@ from edgeflow_export.bundle_from_run import ExportOptions, bundle_from_run
 from edgeflow_export.onnx_from_model import ACCEPTED, check_operators, onnx_from_trained
 from edgeflow_export.parity import check_parity
 from edgeflow_export.precision import nll_tolerance
-from edgeflow_export.threshold import threshold_from_scores
 from edgeflow_runtime import Scorer
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.tensorrt.build_process import prove

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -242,3 +243,16 @@ def test_a_tolerance_that_a_constant_would_pass_is_refused():
     check_tolerance(0.099, golden)  # the best constant is off by 0.2
     with pytest.raises(PrecisionError, match=r"varies too little .* wider --precision"):
         check_tolerance(0.11, golden)
+
+
+def test_the_bound_on_held_out_windows_is_a_share_of_their_spread():
+    equal = compare(Fake(), Fake(), clips_of(np.arange(30.0)), 100.0)
+    for spread in (0.01, 1.0, 50.0):
+        inside = dataclasses.replace(equal, heldout_spread=spread, heldout_change=0.199 * spread)
+        beyond = dataclasses.replace(equal, heldout_spread=spread, heldout_change=0.201 * spread)
+        assert refusals(inside) == []
+        (reason,) = refusals(beyond)
+        moved_by, allowed = f"{0.201 * spread:.1e}", f"{0.2 * spread:.1e}"
+        assert reason == (
+            f"a held-out window moves by {moved_by} nats/dim, at most {allowed} allowed"
+        )

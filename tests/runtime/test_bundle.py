@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zipfile
 from pathlib import Path
@@ -162,3 +163,13 @@ def test_not_a_bundle(tmp_path: Path):
         Bundle.load(tmp_path / "text.edgeflow")
     with pytest.raises(BundleError, match="is missing"):
         Bundle.load(tmp_path / "gone.edgeflow")
+
+
+def test_each_graph_is_given_by_its_own_name(bundle_path: Path):
+    alone = Bundle.load(bundle_path)
+    both = dataclasses.replace(alone, audio_onnx=b"audio")
+    assert (both.graph("flow"), both.graph("audio")) == (alone.onnx, b"audio")
+    assert alone.graph("flow") == alone.onnx
+    for ask in (lambda: alone.graph("audio"), alone.audio_graph):
+        with pytest.raises(BundleError, match="holds no graph that starts at the samples"):
+            ask()

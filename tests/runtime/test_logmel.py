@@ -147,3 +147,25 @@ def test_bands_that_resampling_changes_are_named(filterbank: str):
     assert moved[~beyond].max() < 0.15
     assert moved[beyond].max() > 20
     assert spec.beyond_passband(8000)[100:].all()  # recorded at 8 kHz: the upper bands are empty
+
+
+@pytest.mark.parametrize("name", ["rate_hz", "frame", "hop", "bands"])
+def test_the_smallest_sizes(name: str):
+    smallest = {"rate_hz": 1, "frame": 2, "hop": 1, "bands": 1}
+    assert getattr(LogMelSpec(**smallest), name) == smallest[name]
+    with pytest.raises(ConfigError, match="must be positive"):
+        LogMelSpec(**smallest | {name: 0})
+
+
+def test_lengths_and_frames_belong_together():
+    spec = LogMelSpec(frame=64, hop=32)
+    assert spec.fewest == 33
+    assert [spec.frames(samples) for samples in (33, 63, 64, 95, 96)] == [2, 2, 3, 3, 4]
+    assert [spec.samples(frames) for frames in (1, 2, 3)] == [33, 33, 64]
+    assert len(LogMel(spec)(noise(spec.fewest))) == 2
+    with pytest.raises(AudioError, match="32 samples are too short"):
+        LogMel(spec)(noise(spec.fewest - 1))
+
+
+def test_a_window_alone_is_not_used_without_its_filterbank():
+    np.testing.assert_array_equal(LogMel(SPEC, np.ones(1024)).window, SPEC.design()[0])

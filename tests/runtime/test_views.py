@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edgeflow_runtime.errors import AudioError, ConfigError
 from edgeflow_runtime.views import PoolSpec, View, ViewSpec, WindowSpec
+from edgeflow_runtime.whole_clips import encode
 
 SIZES = st.integers(1, 12), st.integers(1, 9)
 
@@ -155,3 +156,9 @@ def test_documents_name_the_kind_of_view():
 def test_senseless_pooled_views_are_refused(statistics, frames, hop, message: str):
     with pytest.raises(ConfigError, match=message):
         PoolSpec(statistics, frames, hop)
+
+
+def test_full_scale_is_clipped_to_16_bits():
+    samples = np.array([[1.0, -1.0, 2.0, -2.0, 0.25]], np.float32)
+    encoded = encode(samples, "int16").view("<i2")[0, :, 0]
+    assert encoded.tolist() == [32767, -32768, 32767, -32768, 8192]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,8 +105,13 @@ class FaultTally:
         try:
             yield
         except EdgeflowError as error:
+            self.tell([str(error)])
+
+    def tell(self, faults: Iterable[str]) -> None:
+        """Report faults that stopped nothing."""
+        for fault in faults:
             self._faults += 1
-            warn(f"Error: {error}")
+            warn(f"Error: {fault}")
 
     def __enter__(self) -> FaultTally:
         return self

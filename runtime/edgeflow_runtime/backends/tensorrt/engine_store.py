@@ -27,7 +27,7 @@ from edgeflow_runtime.backends.names import ENGINES, GRAPHS
 from edgeflow_runtime.backends.tensorrt.engine_record import RECORD_VERSION, EngineKey, EngineRecord
 from edgeflow_runtime.documents import parsed
 from edgeflow_runtime.errors import ConfigError, EngineError, StorageError
-from edgeflow_runtime.storage import write_text
+from edgeflow_runtime.storage import make_folder, write_text
 
 OURS = 0o644
 """Permissions of engines and records, whatever the umask."""
@@ -159,7 +159,7 @@ class EngineStore:
             StorageError: the folder cannot be written.
         """
         try:
-            self.folder.mkdir(0o755, parents=True, exist_ok=True)
+            make_folder(self.folder, 0o755)
             handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise StorageError(f"'{self.folder}' cannot be written: {error.strerror}") from error

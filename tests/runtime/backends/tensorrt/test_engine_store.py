@@ -289,3 +289,37 @@ def test_what_a_record_says_stays_on_one_line(store):
         store.load(KEY)
     assert "\n" not in str(caught.value)
     assert "\x1b" not in str(caught.value)
+
+
+def test_names_say_which_graph_and_which_library(store):
+    keep(store, b"a", dataclasses.replace(KEY, graph="audio", backend="tensorrt-rtx"))
+    names = sorted(path.name for path in store.folder.iterdir() if path.name != ".lock")
+    sha256 = hashlib.sha256(b"a").hexdigest()
+    assert names == [f"audio-tensorrt-rtx-{sha256[:12]}.engine", "audio-tensorrt-rtx.json"]
+    assert store.record("audio", "tensorrt-rtx") is not None
+    assert store.record("flow", "tensorrt-rtx") is store.record("audio", "tensorrt") is None
+
+
+@pytest.mark.parametrize("other", ["audio-tensorrt.json", "flow-tensorrt-rtx.json"])
+def test_a_record_under_anothers_name_is_refused(store, other):
+    keep(store)
+    (store.folder / "flow-tensorrt.json").rename(store.folder / other)
+    graph, _, backend = other.removesuffix(".json").partition("-")
+    with pytest.raises(EngineError, match="is not its own"):
+        store.record(graph, backend)
+
+
+def test_only_tensorrt_keeps_a_timing_cache(store):
+    assert store.timing("tensorrt") == store.folder / "tensorrt.timing"
+    assert store.timing("tensorrt-rtx") is None
+
+
+@pytest.mark.parametrize(("owner", "trusted"), [(0, True), (1, False), (1000, True), (1001, False)])
+def test_only_roots_files_and_ones_own_are_trusted(monkeypatch, tmp_path, owner, trusted):
+    monkeypatch.setattr(module.os, "geteuid", lambda: 1000)
+    status = os.stat_result((0o100644, 0, 0, 1, owner, 0, 0, 0, 0, 0))
+    if trusted:
+        module._check_owner(tmp_path, status)
+    else:
+        with pytest.raises(EngineError, match="others may write"):
+            module._check_owner(tmp_path, status)
