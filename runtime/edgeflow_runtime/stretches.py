@@ -13,7 +13,6 @@ from typing import NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from edgeflow_runtime.arrays import Array
 from edgeflow_runtime.audio import whole_rate
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.clip_file import blamed_on
@@ -65,6 +64,8 @@ class Stretches:
     ) -> None:
         self.seconds = seconds
         self._reader, self._allow_short, self._warn = reader, allow_short, warn
+        alone = reader.intake and replace(reader.intake, channel=None)
+        self._of_one_channel = replace(reader, intake=alone)
         self._least, self._most = (1 - SLACK) * seconds, (1 + SLACK) * seconds
         if reader.whole and reader.intake:
             sample, whole = 1 / reader.intake.rate_hz, reader.whole
@@ -126,7 +127,8 @@ class Stretches:
                     for begun, start in _known(str(path), starts, count, info.rate_hz):
                         fresh = sound.take(column, start + count - end)
                         samples = np.concatenate([samples[len(fresh) :], fresh])
-                        yield self._piece(begun, samples, info.rate_hz)
+                        hear = self._of_one_channel.hear
+                        yield _piece(begun, partial(hear, begun.label, samples, info.rate_hz))
                         end = start + count
                     return
         except AudioError as error:
@@ -150,18 +152,12 @@ class Stretches:
         assert isinstance(samples, np.ndarray)
         count = self._count(hz)
         for known, start in _known(name, starts, count, hz):
-            yield self._piece(known, samples[start : start + count], hz)
+            part = samples[start : start + count]
+            yield _piece(known, partial(self._reader.hear, known.label, part, hz))
 
     def _count(self, rate_hz: int) -> int:
         """Samples in a stretch; never too few for a graph that takes one length."""
         return math.ceil(self.seconds * rate_hz - 1e-6)
-
-    def _piece(self, known: Clip, samples: Array, rate_hz: int) -> Piece:
-        def read() -> Clip:
-            heard = self._reader.hear(known.label, samples, rate_hz)
-            return replace(known, samples=heard.samples)
-
-        return Piece(known, read)
 
 
 def judged_seconds(bundle: Bundle, every: float | None, *, audio_in: bool) -> float:
@@ -194,7 +190,7 @@ def judged_seconds(bundle: Bundle, every: float | None, *, audio_in: bool) -> fl
 def warn_of_other_length(bundle: Bundle, seconds: float, warn: Callable[[str], None]) -> None:
     """Warn where scores of ``seconds`` do not compare with the bundle's threshold."""
     learned = bundle.manifest.threshold.clip_seconds
-    if learned and abs(seconds - learned) > SLACK * learned:
+    if seconds and learned and abs(seconds - learned) > SLACK * learned:
         warn(
             f"this monitor's threshold is for {learned:.4g} s; scores of {seconds:.4g} s do not "
             "compare with it"
@@ -206,6 +202,11 @@ def _known(name: str, starts: list[int], count: int, rate_hz: int) -> Iterator[t
     whole = Clip(name, count / rate_hz, stretches=len(starts))
     for start in starts:
         yield replace(whole, offset_seconds=start / rate_hz), start
+
+
+def _piece(known: Clip, hear: Callable[[], Clip]) -> Piece:
+    """A stretch, to be heard."""
+    return Piece(known, lambda: replace(known, samples=hear().samples))
 
 
 def _refuse(known: Clip, error: AudioError) -> NoReturn:
