@@ -492,7 +492,7 @@ def test_a_real_machine_from_recordings_to_verdict(mimii: Path, tmp_path: Path):
     options = ["--type", "valve", "--id", "02", "--model", "maf", "--loss", "eq5"]
     trained = edgeflow("train", mimii, *options, "--preset", "small", "--epochs", 5, "-o", run)
     assert trained.exit_code == 0, trained.output
-    assert edgeflow("export", run, "-o", bundle).exit_code == 0
+    assert edgeflow("export", run, "-o", bundle, *FEW).exit_code == 0
     assert edgeflow("verify", bundle).exit_code == 0
     clips = sorted((mimii / "valve" / "test").glob("*_id_02_*"))
     result = edgeflow("score", bundle, *clips)

@@ -54,6 +54,7 @@ def test_a_wav_reaches_its_verdict_through_few_files(way, bundle_path: Path, sou
         "stretches.py",
         "sound_file.py",
         "clip_file.py",
+        "clip_reader.py",
         "audio.py",
         "hearing.py",
         "logmel.py",
