@@ -8,7 +8,6 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 from platformdirs import user_cache_dir
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
@@ -97,8 +96,6 @@ class FeatureStore:
             return clip.logmel
         assert self.logmel is not None
         with blamed_on(str(path)):
-            if clip.blocks is not None:
-                return np.concatenate(list(self.logmel.of_blocks(clip.blocks)))
             assert clip.samples is not None
             return self.logmel(clip.samples)
 

@@ -20,6 +20,7 @@ from edgeflow_runtime.extras import require
 from edgeflow_runtime.manifest import Features, MachineId, Threshold
 from edgeflow_runtime.progress import track
 from edgeflow_runtime.scorer import Scorer
+from edgeflow_runtime.summary import summaries
 from edgeflow_runtime.views import ViewSpec
 
 if TYPE_CHECKING:
@@ -116,13 +117,17 @@ def find_monitors(path: str | Path) -> list[Path]:
 
 
 def bundle_scores(scorer: Scorer, clips: Sequence[Path]) -> Scores:
-    """The score of each clip, (n,). Raises :class:`DataError` for one that cannot be judged."""
+    """The score of each clip, (n,), of a longer one that of its worst stretch.
+
+    Raises:
+        DataError: one cannot be judged.
+    """
     scores = []
     name = f"scoring {scorer.bundle.manifest.machine.name}"
-    for result in track(scorer.score_files(clips), name, len(clips)):
-        if result.score is None:
-            raise DataError(result.error)
-        scores.append(result.score)
+    for sound in track(summaries(scorer.score_files(clips)), name, len(clips)):
+        if sound.unknown or sound.worst is None:
+            raise DataError(sound.unknown[0].error)
+        scores.append(sound.worst.score)
     return np.array(scores)
 
 

@@ -1,4 +1,4 @@
-"""What several tests stand on: a tiny data set, a trained run, its bundle, real recordings.
+"""What several tests stand on: a tiny data set, a run, its bundle, forged ones, real recordings.
 
 The base install, on which the runtime's tests run, has no torch: what needs it is imported where it
 is needed.
@@ -7,14 +7,20 @@ is needed.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import os
+import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from edgeflow.models.spec import ModelSettings, Schedule
 from edgeflow.synth import SynthSpec, synthesise
+from edgeflow_runtime.bundle import DIGEST, MANIFEST, canonical_digest
 from edgeflow_runtime.logmel import LogMelSpec
 from edgeflow_runtime.manifest import MachineId
 from edgeflow_runtime.views import WindowSpec
@@ -110,8 +116,48 @@ def run_folder(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path
 def bundle_path(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its bundle."""
     from edgeflow.training.run import TrainedRun
-    from edgeflow_export.bundle_from_run import bundle_from_run
+    from edgeflow_export.bundle_from_run import ExportOptions, bundle_from_run
 
     path = tmp_path_factory.mktemp("bundles") / "fan_id_00.edgeflow"
-    bundle_from_run(TrainedRun.load(run_folder), path)
+    two = ExportOptions(false_alarm_probability=0.4)  # two held-out clips can promise no less
+    bundle_from_run(TrainedRun.load(run_folder), path, two)
     return path
+
+
+Forge = Callable[..., Path]
+
+
+@pytest.fixture
+def forge(bundle_path: Path, tmp_path: Path) -> Forge:
+    """Writes the bundle with other members and another manifest, every hash right.
+
+    ``edit`` changes the manifest's document in place; members are given by stem, as ``flow``.
+    """
+    return partial(forged, bundle_path, tmp_path / "forged.edgeflow")
+
+
+@pytest.fixture
+def forge_from(tmp_path: Path) -> Callable[[Path], Forge]:
+    """The same with another bundle."""
+    return lambda source: partial(forged, source, tmp_path / "forged.edgeflow")
+
+
+def forged(
+    source: Path,
+    target: Path,
+    edit: Callable[[dict[str, Any]], object] = lambda _: None,
+    **members: bytes,
+) -> Path:
+    """See :func:`forge`."""
+    with zipfile.ZipFile(source) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    content |= {name: members[Path(name).stem] for name in content if Path(name).stem in members}
+    document = json.loads(content.pop(MANIFEST))
+    document["members"] = {n: hashlib.sha256(part).hexdigest() for n, part in content.items()}
+    edit(document)
+    document.pop(DIGEST)
+    document[DIGEST] = canonical_digest(document)
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, part in {MANIFEST: json.dumps(document).encode(), **content}.items():
+            archive.writestr(name, part)
+    return target

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgeflow_runtime.cli.options import FaultTally, FiniteFloat
+from edgeflow_runtime.cli.options import FaultTally, FiniteFloat, NamedPath
 from edgeflow_runtime.errors import ConfigError, DataError
 from edgeflow_runtime.manifest import MachineId
 
@@ -165,11 +165,11 @@ def cut_beside(
 
 OPTIONS = (
     click.option(
-        "--normal", multiple=True, type=click.Path(path_type=Path), metavar="PATH...",
+        "--normal", multiple=True, type=NamedPath(), metavar="PATH...",
         help="Recordings of the machine in good order: files, or folders of any names.",
     ),
     click.option(
-        "--abnormal", multiple=True, type=click.Path(path_type=Path), metavar="PATH...",
+        "--abnormal", multiple=True, type=NamedPath(), metavar="PATH...",
         help="Recordings of it with something wrong, to test on.",
     ),
     click.option(
@@ -177,7 +177,7 @@ OPTIONS = (
         help="Recordings of other machines of the type in good order, with an id for each.",
     ),
     click.option(
-        "--machines", type=click.Path(path_type=Path), metavar="FOLDER",
+        "--machines", type=NamedPath(), metavar="FOLDER",
         help="In place of these: a folder in which each folder is a machine of the type.",
     ),
     click.option(

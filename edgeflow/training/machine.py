@@ -77,7 +77,7 @@ def cross_fit(folder: Path, recipe: Recipe, corpus: Corpus) -> Scores:
         train_machine(place, f"cross-fit {part + 1} of {parts}, {name}", recipe, others, start)
         load_best(place, start[0])
         scores[part::parts] = clip_scores(start[0].eval(), corpus, corpus.clips(left_out)).cpu()
-    write_bytes(folder / UNLEARNED, save({"scores": scores}))
+    write_bytes(folder / UNLEARNED, save({"scores": scores.astype(np.float32)}))
     return scores
 
 
@@ -100,7 +100,7 @@ def _keep_start(folder: Path, recipe: Recipe, corpus: Corpus, model: Model) -> N
         "target_nll": mean_nll(model, corpus, corpus.learn_starts(name)),
         "heldout_nll": float(unlearned.mean()),
     }
-    write_bytes(folder / UNLEARNED, save({"scores": unlearned}))
+    write_bytes(folder / UNLEARNED, save({"scores": unlearned.astype(np.float32)}))
     write_text(folder / LOG, json.dumps(row) + "\n")
     best = Best.of(0, row["target_nll"], model)
     save_checkpoint(folder, recipe.settings.epochs, model, best=best)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from edgeflow_runtime.arrays import Samples
 from edgeflow_runtime.errors import AudioError
 from edgeflow_runtime.hearing import SILENCE, Hearing
-from edgeflow_runtime.sound_file import OpenSound, open_sound
+from edgeflow_runtime.sound_file import open_sound
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 100, 10_000_000
 """Rates that sound is recorded at lie well between."""
@@ -71,33 +71,10 @@ def read_sound(path: str | Path, intake: Intake, *, allow_clipped: bool = False)
             needs a channel chosen, or holds what no healthy microphone gives.
     """
     with open_sound(Path(path)) as sound:
-        return hear_whole(sound, intake, allow_clipped=allow_clipped)
-
-
-def read_blocks(
-    path: str | Path, intake: Intake, *, allow_clipped: bool = False
-) -> Iterator[Samples]:
-    """:func:`read_sound` in (n,) blocks, so that memory does not grow with length.
-
-    Put together they are the same samples. Whether it can be judged is told once all are read.
-    """
-    with open_sound(Path(path)) as sound:
-        yield from hear_blocks(sound, intake, allow_clipped=allow_clipped)
-
-
-def hear_whole(sound: OpenSound, intake: Intake, *, allow_clipped: bool = False) -> Samples:
-    """:func:`read_sound` of a file that is open."""
-    return _joined(hear_blocks(sound, intake, allow_clipped=allow_clipped))
-
-
-def hear_blocks(
-    sound: OpenSound, intake: Intake, *, allow_clipped: bool = False
-) -> Iterator[Samples]:
-    """:func:`read_blocks` of a file that is open."""
-    info = sound.info
-    column = intake.column(sound.name, info.channels, info.rate_hz)
-    blocks = (block[:, column] for block in sound.blocks())
-    yield from _heard(sound.name, blocks, info.rate_hz, intake, allow_clipped)
+        info = sound.info
+        column = intake.column(sound.name, info.channels, info.rate_hz)
+        blocks = (block[:, column] for block in sound.blocks())
+        return _joined(_heard(sound.name, blocks, info.rate_hz, intake, allow_clipped))
 
 
 def take_samples(

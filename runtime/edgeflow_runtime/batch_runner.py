@@ -21,6 +21,8 @@ Result = TypeVar("Result")
 
 CLOSED = "the monitor is closed"
 
+NO_ROWS: Rows = np.empty(0, np.float32)
+
 POOL_IS_SHUT = (RuntimeError, CancelledError)
 """What a pool raises that is shut down."""
 
@@ -30,12 +32,10 @@ class _Pending:
     """A clip whose rows may lie in several batches."""
 
     clip: Clip
+    missing: int
+    """Rows that are still to come back."""
     results: list[Array] = field(default_factory=list)
     """What came back of its rows, in order."""
-    missing: int = 0
-    """Rows that are still to come back."""
-    ended: bool = False
-    """Whether there are no more rows than those."""
 
 
 _Share = tuple[_Pending, int]
@@ -82,15 +82,15 @@ class BatchRunner:
             raise
 
     def run_clips(
-        self, clips: Iterable[Clip], rows_of: Callable[[Clip], Iterable[Rows]], *, maps: bool
+        self, clips: Iterable[Clip], rows_of: Callable[[Clip], Rows | None], *, maps: bool
     ) -> Iterator[tuple[Clip, Array | None]]:
         """Run the rows of ``clips``; yield each clip once it and all before it have their results.
 
         Args:
             clips: as they are read; those without rows pass through.
-            rows_of: the rows (n, ...) of a clip, in pieces. If it raises :class:`AudioError`, that
-                is the clip's fault.
-            maps: give maps in place of NLLs; not of clips that are read in blocks.
+            rows_of: the rows (n, ...) of a clip. If it raises :class:`AudioError`, that is the
+                clip's fault.
+            maps: give maps in place of NLLs.
         """
         self._check_threads()
         waiting: deque[_Pending] = deque()
@@ -155,7 +155,7 @@ class BatchRunner:
     def _batches(
         self,
         clips: Iterable[Clip],
-        rows_of: Callable[[Clip], Iterable[Rows]],
+        rows_of: Callable[[Clip], Rows | None],
         waiting: deque[_Pending],
     ) -> Iterator[tuple[Rows, list[_Share]]]:
         """Fill batches with rows across clips; each comes with how many are whose."""
@@ -163,45 +163,41 @@ class BatchRunner:
         shares: list[_Share] = []
         room = self.backend.batch
         for clip in clips:
-            pending = _Pending(clip)
+            clip, left = _with_rows(clip, rows_of)
+            pending = _Pending(clip, len(left))
             waiting.append(pending)
-            for left in _pieces(pending, rows_of):
-                pending.missing += len(left)
-                while len(left):
-                    part, left = left[:room], left[room:]
-                    parts.append(part)
-                    shares.append((pending, len(part)))
-                    room -= len(part)
-                    if room == 0:
-                        yield np.concatenate(parts), shares
-                        parts, shares, room = [], [], self.backend.batch
+            while len(left):
+                part, left = left[:room], left[room:]
+                parts.append(part)
+                shares.append((pending, len(part)))
+                room -= len(part)
+                if room == 0:
+                    yield np.concatenate(parts), shares
+                    parts, shares, room = [], [], self.backend.batch
         if parts:
             yield np.concatenate(parts), shares
 
 
-def _pieces(pending: _Pending, rows_of: Callable[[Clip], Iterable[Rows]]) -> Iterator[Rows]:
-    """The rows of a clip, piece by piece, up to what is wrong with it."""
+def _with_rows(clip: Clip, rows_of: Callable[[Clip], Rows | None]) -> tuple[Clip, Rows]:
+    """A clip and its rows, none if something is wrong with it."""
+    rows: Rows | None = None
     try:
-        yield from rows_of(pending.clip)
+        rows = rows_of(clip)
     except AudioError as error:
-        pending.clip = replace(pending.clip, error=str(error))
-    pending.ended = True
+        clip = replace(clip, error=str(error))
+    return clip, NO_ROWS if rows is None else rows
 
 
 def _done(waiting: deque[_Pending]) -> Iterator[tuple[Clip, Array | None]]:
-    while waiting and waiting[0].ended and waiting[0].missing == 0:
+    while waiting and waiting[0].missing == 0:
         done = waiting.popleft()
-        judged = done.results and not done.clip.error
-        yield done.clip, np.concatenate(done.results) if judged else None
+        yield done.clip, np.concatenate(done.results) if done.results else None
 
 
 def _land(result: Future[Array], shares: list[_Share]) -> None:
     """Hand each clip its share of a batch's result."""
     values, start = result.result(), 0
     for pending, count in shares:
-        share = values[start : start + count]
-        if pending.clip.blocks is not None:  # its maps would take too much memory
-            share = share.reshape(count, -1).sum(axis=1)
-        pending.results.append(share)
+        pending.results.append(values[start : start + count])
         pending.missing -= count
         start += count

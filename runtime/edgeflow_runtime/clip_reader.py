@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeflow_runtime.arrays import Frames, Samples
-from edgeflow_runtime.audio import Intake, hear_whole, read_blocks, take_samples
+from edgeflow_runtime.audio import Intake, read_sound, take_samples
 from edgeflow_runtime.clip_file import blamed_on
 from edgeflow_runtime.errors import AudioError
 from edgeflow_runtime.logmel_array import ARRAY_SUFFIX, read_logmel_array
 from edgeflow_runtime.pipe import NoSound, PcmFormat, cut_pipe
-from edgeflow_runtime.sound_file import SoundInfo, open_sound
 from edgeflow_runtime.whole_clips import WholeClips
 
 SOUND_SUFFIXES = (".wav", ".flac")
@@ -45,15 +44,20 @@ class Clip:
     """(n,) at the monitor's rate, fit to be judged."""
     logmel: Frames | None = None
     """(frames, bands) dB: what an array holds, or what the samples became."""
-    blocks: Iterator[Samples] | None = None
-    """A long sound in place of ``samples``, read as it is taken; what is wrong with it is raised
-    there."""
     error: str | None = None
     """Why it cannot be judged."""
     offset_seconds: float = 0.0
-    """Where in its source it begins; 0 but for clips that were cut from a pipe."""
+    """Where in its source it begins; 0 but for stretches, and clips that were cut from a pipe."""
+    stretches: int = 1
+    """In how many stretches its sound is judged, of which it is one."""
     heard_at: datetime | None = None
     """When its first sample was heard, in UTC; ``None`` where nobody knows, as of a file."""
+
+    @property
+    def label(self) -> str:
+        """What errors and pictures call it: its name and, of a stretch, its place."""
+        place = f" @ {self.offset_seconds:.1f}s" if self.stretches > 1 else ""
+        return f"{self.name}{place}"
 
 
 @dataclass(frozen=True)
@@ -89,22 +93,8 @@ class ClipReader:
                 f"'{path}' is no sound, but the graph that runs starts at the samples: it takes "
                 "sound"
             )
-        with open_sound(path) as sound:
-            if sound.info.is_long and not self._is_one(str(path), sound.info, self.intake):
-                blocks = read_blocks(path, self.intake, allow_clipped=self.allow_clipped)
-                return Clip(str(path), sound.info.seconds, blocks=blocks)
-            samples = hear_whole(sound, self.intake, allow_clipped=self.allow_clipped)
+        samples = read_sound(path, self.intake, allow_clipped=self.allow_clipped)
         return Clip(str(path), len(samples) / self.intake.rate_hz, samples)
-
-    def _is_one(self, name: str, info: SoundInfo, intake: Intake) -> bool:
-        """Whether a long sound is one clip for the graph, which must then be read whole.
-
-        Raises:
-            AudioError: it has another length than the graph's.
-        """
-        if self.whole:
-            self.whole.check(name, info.samples * intake.rate_hz // info.rate_hz)
-        return self.whole is not None
 
     def hear(self, name: str, samples: npt.ArrayLike, rate_hz: float) -> Clip:
         """A clip from (n,) or (n, channels) samples; raises as :meth:`read` does."""
@@ -124,9 +114,8 @@ class ClipReader:
     ) -> Iterator[Clip]:
         """Clips of ``seconds`` from a pipe, each as soon as it is there, faults and all.
 
-        What is left at its end is dropped if it is shorter than half a clip (than a whole one,
-        where all must have one length): its score would vary too much. Where nothing comes for
-        ``timeout_s`` (three clips' length, if not given), that is a clip's fault, too.
+        What is left at its end is a shorter one. Where nothing comes for ``timeout_s`` (three
+        clips' length, if not given), that is a clip's fault, too.
 
         Raises:
             AudioError: what comes is no sound that this monitor takes at all.
@@ -135,7 +124,7 @@ class ClipReader:
         if self.intake is None:
             raise AudioError("this monitor was trained on log-Mel arrays; it hears no sound")
         timeout_s = STALLED_CLIPS * seconds if timeout_s is None else timeout_s
-        whole = 0
+        fits = False
         for piece in cut_pipe(pipe, fmt, seconds, timeout_s):
             name = f"-@{piece.offset_seconds:.1f}s"
             known = Clip(name, offset_seconds=piece.offset_seconds, heard_at=piece.heard_at)
@@ -143,13 +132,12 @@ class ClipReader:
                 yield replace(known, error=f"'{name}': no data: {piece.reason}")
                 continue
             samples, rate_hz = piece.channels, piece.rate_hz
-            if not whole:  # wrong for the first clip is wrong for all of the pipe
+            if not fits:  # wrong for the first clip is wrong for all of the pipe
                 self.intake.column("-", samples.shape[1], rate_hz)
-            if len(samples) < whole / (2 if self.whole is None else 1):
-                break
-            whole = whole or len(samples)
+                fits = True
+            known = replace(known, seconds=len(samples) / rate_hz)
             clip = attempt(known, partial(self.hear, name, samples, rate_hz))
-            yield replace(clip, offset_seconds=known.offset_seconds, heard_at=known.heard_at)
+            yield replace(known, samples=clip.samples, error=clip.error)
 
 
 def attempt(known: Clip, read: Callable[[], Clip]) -> Clip:

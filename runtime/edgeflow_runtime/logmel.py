@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -198,13 +197,6 @@ class LogMel:
     def stream(self) -> LogMelStream:
         """A stream whose frames, put together, equal those of the whole clip bit for bit."""
         return LogMelStream(self)
-
-    def of_blocks(self, blocks: Iterable[Array]) -> Iterator[Array]:
-        """(k, bands) frames of a clip that is read in (n,) blocks; raises as the whole one does."""
-        stream = self.stream()
-        for block in blocks:
-            yield stream.push(block)
-        yield stream.finish()
 
     @cached_property
     def _groups(self) -> list[tuple[slice, slice, Array]]:

@@ -126,7 +126,7 @@ def save_map(result: ClipResult, bundle: Bundle, scale: MapScale, path: Path) ->
     _explain(corner, beside)
     score = float("nan") if result.score is None else result.score
     figure.suptitle(
-        f"{printable(Path(result.clip).name)}: {result.verdict}, score {score:.3f}, threshold "
+        f"{printable(Path(result.label).name)}: {result.verdict}, score {score:.3f}, threshold "
         f"{result.threshold:.3f} nats/dim",
         parse_math=False,  # a dollar in a name begins no formula
     )

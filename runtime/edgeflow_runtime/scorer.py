@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeflow_runtime import golden
-from edgeflow_runtime.arrays import Array, Frames, Nll, Rows, Samples, Windows
+from edgeflow_runtime.arrays import Array, Frames, Rows
 from edgeflow_runtime.backends.names import AUDIO, AUTO, FLOW
 from edgeflow_runtime.backends.protocol import Backend
 from edgeflow_runtime.backends.select import open_backend, warn_in_python
@@ -23,10 +23,11 @@ from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.clip_file import blamed_on
 from edgeflow_runtime.clip_reader import Clip, ClipReader, attempt
 from edgeflow_runtime.errors import AudioError, ConfigError, ScoreError
-from edgeflow_runtime.logmel import LogMel
 from edgeflow_runtime.logmel_array import check_logmel
 from edgeflow_runtime.pipe import PcmFormat
-from edgeflow_runtime.verdicts import ClipResult, Judge
+from edgeflow_runtime.score_stream import ScoreStream
+from edgeflow_runtime.stretches import Piece, Stretches, judged_seconds, warn_of_other_length
+from edgeflow_runtime.verdicts import ANOMALOUS, ClipResult, Judge
 from edgeflow_runtime.whole_clips import WholeClips
 
 
@@ -49,8 +50,11 @@ class Scorer:
         *,
         threshold: float | None = None,
         channel: int | None = None,
+        every: float | None = None,
         allow_clipped: bool = False,
+        allow_short: bool = False,
         audio_in: bool = False,
+        warn: Callable[[str], None] = warn_in_python,
     ) -> None:
         self.bundle = bundle
         self.view, self.logmel = bundle.view, bundle.logmel
@@ -70,6 +74,9 @@ class Scorer:
         features = bundle.manifest.features
         intake = features.intake(_channel(channel))
         self.reader = ClipReader(features.bands, intake, allow_clipped, self._whole)
+        seconds = judged_seconds(bundle, every, audio_in=audio_in)
+        self.stretches = Stretches(self.reader, seconds, allow_short=allow_short, warn=warn)
+        warn_of_other_length(bundle, seconds, warn)
 
     @classmethod
     def load(
@@ -79,7 +86,9 @@ class Scorer:
         threshold: float | None = None,
         channel: int | None = None,
         workers: int | None = None,
+        every: float | None = None,
         allow_clipped: bool = False,
+        allow_short: bool = False,
         backend: str = AUTO,
         require_gpu: bool = False,
         audio_in: bool = False,
@@ -94,23 +103,29 @@ class Scorer:
             channel: the channel to listen to where a sound has several, the first is 0; the one
                 that the monitor learned from if not given.
             workers: threads that run the flow on the CPU; all the processor's if not given.
+            every: seconds that are judged at a time: longer sounds are cut into such stretches. As
+                long as the clips that the threshold was set from, if not given.
             allow_clipped: judge clipped sounds, too, in place of calling them ``unknown``.
+            allow_short: judge sounds, too, that are more than a tenth shorter than that.
             backend: ``auto``, ``tensorrt``, ``tensorrt-rtx`` or ``onnxruntime``.
             require_gpu: refuse to score on the CPU.
-            audio_in: run the graph that starts at the samples. Clips must have its length; what
-                one has beyond it, if less than a hop, as resampling may give, is left out.
+            audio_in: run the graph that starts at the samples. Sounds are judged at its length;
+                what one has beyond it, if less than a hop, as resampling may give, is left out.
             prove: replay a little of the golden recording first, on the backend that will score.
-            warn: told why ``auto`` passes an engine by; a :class:`RuntimeWarning` if not given.
+            warn: told why ``auto`` passes an engine by, and where the threshold may not hold; a
+                :class:`RuntimeWarning` if not given.
 
         Raises:
             BundleError: the bundle cannot be trusted or read, lacks the graph, or is a base.
-            ConfigError: the threshold tells nothing apart.
+            ConfigError: the threshold tells nothing apart, or ``every`` is no length, or none for
+                the graph.
             BackendError: no backend as asked for can be opened, or it does not give the golden
                 scores.
         """
         bundle = Bundle.load(path)
         bundle.check_judges()
         threshold = _threshold(bundle, threshold)  # before the GPU is taken
+        judged_seconds(bundle, every, audio_in=audio_in)
         graph = AUDIO if audio_in else FLOW
         opened = open_backend(
             bundle,
@@ -124,7 +139,8 @@ class Scorer:
             _prove(bundle, graph, opened)
         return cls(
             bundle, opened,
-            threshold=threshold, channel=channel, allow_clipped=allow_clipped, audio_in=audio_in
+            threshold=threshold, channel=channel, every=every, allow_clipped=allow_clipped,
+            allow_short=allow_short, audio_in=audio_in, warn=warn,
         )  # fmt: skip
 
     @property
@@ -133,11 +149,9 @@ class Scorer:
         return self.runner.backend
 
     @property
-    def clip_seconds(self) -> float | None:
-        """The one length that clips must have; ``None`` unless the graph starts at the samples."""
-        if self._whole is None or self.logmel is None:
-            return None
-        return self._whole.graph.samples / self.logmel.spec.rate_hz
+    def clip_seconds(self) -> float:
+        """The length in seconds that a verdict is for; 0 for any, as of log-Mel arrays."""
+        return self.stretches.seconds
 
     def close(self) -> None:
         """Stop the threads and let the GPU go, if it has one."""
@@ -156,7 +170,10 @@ class Scorer:
         *,
         name: str = "samples",
     ) -> ClipResult:
-        """Judge one clip.
+        """Judge one clip; of a longer sound each stretch, and give the worst.
+
+        That is the anomalous one with the highest score. If none is anomalous and one cannot be
+        judged, its fault is raised; so neither hides the other. :meth:`score_files` gives all.
 
         Args:
             sound: a file; or (n,) or (n, channels) samples, floats with full scale 1 or 16-bit
@@ -171,10 +188,10 @@ class Scorer:
             ScoreError: the score is not a finite number.
         """
         if isinstance(sound, (str, os.PathLike)):
-            return self._score(self.reader.read(sound))
+            return self._worst(self.stretches.of_file(sound))
         if rate is None:
             raise ConfigError(f"'{name}' is an array of samples: give its rate, in Hz, as well")
-        return self._score(self.reader.hear(name, sound, rate))
+        return self._worst(self.stretches.of_samples(name, sound, rate))
 
     def score_logmel(
         self, logmel: Frames, *, seconds: float = math.nan, name: str = "log-Mel"
@@ -191,15 +208,15 @@ class Scorer:
         """Judge many clips, in their order; a clip that cannot be judged is ``unknown``.
 
         Args:
-            paths: sound files, or ``.npy`` log-Mel.
-            maps: keep each clip's log-Mel and NLL map in the result; not of sounds so long that
-                they are read in blocks.
+            paths: sound files, each of which gives as many results as it has stretches, in
+                order; or ``.npy`` log-Mel, which is judged whole.
+            maps: keep each clip's log-Mel and NLL map in the result.
         """
 
-        def hear(path: str | Path) -> Clip:
-            return attempt(Clip(str(path)), lambda: self._hear(self.reader.read(path), maps=maps))
+        def hear(piece: Piece) -> Clip:
+            return attempt(piece.known, lambda: self._hear(piece.read(), maps=maps))
 
-        clips = self.runner.map_ahead(hear, paths)
+        clips = self.runner.map_ahead(hear, self.stretches.of_files(paths))
         for clip, nll in self.runner.run_clips(clips, self._rows, maps=maps):
             yield self.judge(clip, self._of_clip(nll))
 
@@ -207,16 +224,15 @@ class Scorer:
         self,
         pipe: BinaryIO,
         fmt: PcmFormat,
-        seconds: float | None = None,
         timeout_s: float | None = None,
     ) -> Iterator[ClipResult]:
         """Judge what comes through a pipe, clip by clip, each as soon as it is there.
 
+        What is left at its end, too short for a verdict, is dropped, unless it is all that came.
+
         Args:
             pipe: raw PCM, or WAV.
             fmt: what raw bytes mean.
-            seconds: length of a clip; as long as those that the threshold was set from, if not
-                given, and always that of a graph that starts at the samples.
             timeout_s: how long a clip may be waited for; three clips' length if not given. Then it
                 is ``unknown``, and listening goes on.
 
@@ -224,14 +240,36 @@ class Scorer:
             AudioError: the pipe gives no sound, or none that this monitor takes.
             ConfigError: the format, the length or the timeout make no sense.
         """
-        usual = self.clip_seconds or seconds or self.bundle.manifest.threshold.clip_seconds
-        for clip in self.reader.read_pipe(pipe, fmt, usual, timeout_s):
+        first = True
+        for clip in self.reader.read_pipe(pipe, fmt, self.clip_seconds, timeout_s):
+            if not first and self.stretches.drops(clip):
+                return
+            first = False
             heard = clip if clip.error else attempt(clip, partial(self._hear, clip))
             yield self.judge(heard, None if heard.error else self._nll(heard))
 
     def stream(self) -> ScoreStream:
         """The NLL of windows as sound comes in, for those who form no clips."""
-        return ScoreStream(self)
+        if self.logmel is None or self._whole:
+            raise AudioError("only a monitor that makes log-Mel of sound can follow a stream")
+        return ScoreStream(self.logmel.stream(), self.view.stream(), self.runner)
+
+    def _worst(self, pieces: Iterable[Piece]) -> ClipResult:
+        """See :meth:`score`."""
+        worst: ClipResult | None = None
+        fault: AudioError | ScoreError | None = None
+        for piece in pieces:
+            try:
+                result = self._score(piece.read())
+            except (AudioError, ScoreError) as error:
+                fault = fault or error
+                continue
+            if worst is None or worst.score is None or worst.score < (result.score or 0):
+                worst = result
+        if fault and (worst is None or worst.verdict != ANOMALOUS):
+            raise fault
+        assert worst is not None
+        return worst
 
     def _score(self, clip: Clip) -> ClipResult:
         """One clip, straight through. Raises what :meth:`score` does."""
@@ -247,79 +285,39 @@ class Scorer:
         Raises:
             AudioError: it is too short, or has another length than the graph's.
         """
+        if clip.samples is not None:
+            self.stretches.check(clip)
         if self._whole and clip.samples is not None:
-            self._whole.check(clip.name, len(clip.samples))
+            self._whole.check(clip.label, len(clip.samples))
             if not maps:
                 return clip
         if self.logmel and clip.samples is not None:
-            with blamed_on(clip.name):
+            with blamed_on(clip.label):
                 clip = replace(clip, logmel=self.logmel(clip.samples))
         if not self._whole and clip.logmel is not None:
-            self.view.spec.check(clip.name, len(clip.logmel))
+            self.view.spec.check(clip.label, len(clip.logmel))
+            clip = replace(clip, samples=None)  # which many clips that wait would hold
         return clip
 
     def _nll(self, clip: Clip) -> Array | None:
-        """The NLLs of one clip that was heard. Raises as :meth:`_rows` does."""
-        pieces = (self.runner.run(rows) for rows in self._rows(clip) if len(rows))
-        return self._of_clip(np.concatenate(list(pieces)))
+        """The NLLs of one clip that was heard."""
+        rows = self._rows(clip)
+        return None if rows is None else self._of_clip(self.runner.run(rows))
 
-    def _rows(self, clip: Clip) -> Iterator[Rows]:
-        """What a clip that was heard sends through the graph; nothing if it could not be.
+    def _rows(self, clip: Clip) -> Rows | None:
+        """What a clip that was heard sends through the graph; ``None`` if it could not be.
 
-        Yields:
-            (n, T, M), all of them but for a long sound; or (1, samples) as the graph takes them.
-
-        Raises:
-            AudioError: something is wrong with a sound that is read in blocks.
+        Returns:
+            (n, T, M), or (1, samples) as the graph takes them.
         """
-        with blamed_on(clip.name):
+        with blamed_on(clip.label):
             if self._whole and clip.samples is not None:
-                yield self._whole(clip.samples)
-            elif clip.blocks is not None and self.logmel:
-                yield from self._rows_of_blocks(clip.name, self.logmel, clip.blocks)
-            elif clip.logmel is not None:
-                yield self.view(clip.logmel)
-
-    def _rows_of_blocks(
-        self, name: str, logmel: LogMel, blocks: Iterator[Samples]
-    ) -> Iterator[Rows]:
-        """The windows of a long sound, as it is read; see :meth:`_rows`."""
-        windows, count = self.view.stream(), 0
-        for frames in logmel.of_blocks(blocks):
-            count += len(frames)
-            yield windows.push(frames)
-        self.view.spec.check(name, count)
-        yield windows.finish()
+                return self._whole(clip.samples)
+            return None if clip.logmel is None else self.view(clip.logmel)
 
     def _of_clip(self, nll: Array | None) -> Array | None:
         """What the graph gave, window by window: one that takes whole clips gives (1, windows)."""
         return nll[0] if self._whole and nll is not None else nll
-
-
-class ScoreStream:
-    """Takes samples as they come and gives the NLL of the windows that they complete.
-
-    Put together, the NLLs are those of the whole clip; their mean is its score.
-    """
-
-    def __init__(self, scorer: Scorer) -> None:
-        logmel = scorer.logmel
-        if logmel is None or scorer.clip_seconds:
-            raise AudioError("only a monitor that makes log-Mel of sound can follow a stream")
-        self._frames, self._windows = logmel.stream(), scorer.view.stream()
-        self._runner = scorer.runner
-
-    def push(self, samples: Array) -> Nll:
-        """Take (n,) float32 samples at the monitor's rate; return the (k,) NLLs, k may be 0."""
-        return self._score(self._windows.push(self._frames.push(samples)))
-
-    def finish(self) -> Nll:
-        """The last (k,) NLLs; the stream is then spent. Raises :class:`AudioError` if too short."""
-        last = self._windows.push(self._frames.finish())
-        return self._score(np.concatenate([last, self._windows.finish()]))
-
-    def _score(self, windows: Windows) -> Nll:
-        return self._runner.run(windows) if len(windows) else np.empty(0, np.float32)
 
 
 def _prove(bundle: Bundle, graph: str, backend: Backend) -> None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeflow_runtime.arrays import Channels
+import numpy as np
+
+from edgeflow_runtime.arrays import Channels, Samples
 from edgeflow_runtime.clip_file import blamed_on, regular_size
 from edgeflow_runtime.errors import AudioError
 
@@ -92,6 +94,8 @@ class OpenSound:
     def __init__(self, name: str, file: soundfile.SoundFile) -> None:
         self.name, self._file = name, file
         self.info = SoundInfo(file.samplerate, file.channels, file.frames)
+        self._block = max(BLOCK // file.channels, FEWEST_IN_BLOCK)
+        self._read_samples = 0
 
     def blocks(self) -> Iterator[Channels]:
         """All of it, in one block if it is short.
@@ -102,15 +106,29 @@ class OpenSound:
         Raises:
             AudioError: it is damaged or truncated.
         """
-        info, name = self.info, self.name
-        size, read = info.samples, 0
-        if info.is_long:
-            size = max(BLOCK // info.channels, FEWEST_IN_BLOCK)
-        while read < info.samples and len(block := self._read(size)):
-            read += len(block)
+        info = self.info
+        yield from self._blocks(info.samples, self._block if info.is_long else info.samples)
+
+    def take(self, column: int, count: int) -> Samples:
+        """The next ``count`` samples of one channel; raises as :meth:`blocks` does."""
+        samples = np.empty(count, np.float32)
+        taken = 0
+        for block in self._blocks(count, self._block):
+            samples[taken : taken + len(block)] = block[:, column]
+            taken += len(block)
+        return samples
+
+    def _blocks(self, count: int, size: int) -> Iterator[Channels]:
+        """The next ``count`` samples, in blocks of ``size``."""
+        end, whole = self._read_samples + count, self.info.samples
+        while self._read_samples < end:
+            block = self._read(min(size, end - self._read_samples))
+            if not len(block):
+                raise AudioError(
+                    f"'{self.name}' is truncated: {self._read_samples} of {whole} samples are there"
+                )
+            self._read_samples += len(block)
             yield block
-        if read < info.samples:
-            raise AudioError(f"'{name}' is truncated: {read} of {info.samples} samples are there")
 
     def _read(self, size: int) -> Channels:
         try:

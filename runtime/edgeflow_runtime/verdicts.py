@@ -44,11 +44,15 @@ class ClipResult:
     device: str
     """Where it ran."""
     offset_seconds: float = 0.0
-    """Where in its source the clip begins; 0 for a file."""
+    """Where in its source the clip begins: a stretch in its file, a clip in its pipe; else 0."""
     heard_at: datetime | None = None
     """When its first sample was heard, in UTC; ``None`` where nobody knows, as of a file."""
     error: str | None = None
     """Why the verdict is unknown."""
+    stretches: int = 1
+    """In how many stretches its sound is judged, of which this is one."""
+    label: str = ""
+    """What people call it: ``clip`` and, of a stretch, its place."""
     logmel: Frames | None = field(default=None, repr=False, compare=False)
     """(frames, bands) dB, kept when maps were asked for."""
     nll_map: NllMap | None = field(default=None, repr=False, compare=False)
@@ -104,7 +108,7 @@ class Judge:
             if math.isfinite(score):
                 verdict = ANOMALOUS if score > self.threshold else NORMAL
             else:
-                error = f"'{clip.name}' scored {score}, which is no finite number"
+                error = f"'{clip.label}' scored {score}, which is no finite number"
                 score = None
         maps = nll is not None and nll.ndim > 1
         return ClipResult(
@@ -121,6 +125,8 @@ class Judge:
             offset_seconds=clip.offset_seconds,
             heard_at=clip.heard_at,
             error=error,
+            stretches=clip.stretches,
+            label=clip.label,
             logmel=clip.logmel if maps else None,
             nll_map=nll if maps else None,
         )

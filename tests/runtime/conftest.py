@@ -1,4 +1,4 @@
-"""What the runtime's tests stand on: committed bundles, forged ones, and roots of boards.
+"""What the runtime's tests stand on: committed bundles, sounds of their length, roots of boards.
 
 These tests run on the base install, too, which can train and export nothing: neither torch nor onnx
 is imported here.
@@ -6,18 +6,13 @@ is imported here.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-import zipfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from edgeflow_runtime.bundle import DIGEST, MANIFEST, canonical_digest
+from edgeflow.synth import SynthSpec, synthesise
 
 BOARDS = Path(__file__).parent / "board" / "trees"
 BUNDLES = Path(__file__).parents[1] / "bundles"
@@ -29,6 +24,14 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
     for path in BUNDLES.glob("*.edgeflow"):
         shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two fans and two valves, a few clips as long as those that these bundles learned from."""
+    folder = tmp_path_factory.mktemp("data") / "sounds"
+    synthesise(folder, SynthSpec(("fan", "valve"), machines=2, clips=6, seconds=1.0))
     return folder
 
 
@@ -64,42 +67,3 @@ def plant(tmp_path: Path) -> Callable[[str], Path]:
         return root
 
     return build
-
-
-Forge = Callable[..., Path]
-
-
-@pytest.fixture
-def forge(bundle_path: Path, tmp_path: Path) -> Forge:
-    """Writes the bundle with other members and another manifest, every hash right.
-
-    ``edit`` changes the manifest's document in place; members are given by stem, as ``flow``.
-    """
-    return partial(forged, bundle_path, tmp_path / "forged.edgeflow")
-
-
-@pytest.fixture
-def forge_from(tmp_path: Path) -> Callable[[Path], Forge]:
-    """The same with another bundle."""
-    return lambda source: partial(forged, source, tmp_path / "forged.edgeflow")
-
-
-def forged(
-    source: Path,
-    target: Path,
-    edit: Callable[[dict[str, Any]], object] = lambda _: None,
-    **members: bytes,
-) -> Path:
-    """See :func:`forge`."""
-    with zipfile.ZipFile(source) as archive:
-        content = {name: archive.read(name) for name in archive.namelist()}
-    content |= {name: members[Path(name).stem] for name in content if Path(name).stem in members}
-    document = json.loads(content.pop(MANIFEST))
-    document["members"] = {n: hashlib.sha256(part).hexdigest() for n, part in content.items()}
-    edit(document)
-    document.pop(DIGEST)
-    document[DIGEST] = canonical_digest(document)
-    with zipfile.ZipFile(target, "w") as archive:
-        for name, part in {MANIFEST: json.dumps(document).encode(), **content}.items():
-            archive.writestr(name, part)
-    return target

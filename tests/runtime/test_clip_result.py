@@ -63,7 +63,7 @@ def clips(sounds: Path) -> list[Path]:
 @pytest.fixture
 def silence(tmp_path: Path) -> Path:
     path = tmp_path / "silence, and no more.wav"
-    soundfile.write(path, np.zeros(32000), 16000)
+    soundfile.write(path, np.zeros(16000), 16000)
     return path
 
 
@@ -97,22 +97,23 @@ def test_a_pipe_and_a_silence_in_it(bundle_path: Path, clips: list[Path], style:
     sound = soundfile.read(clips[0], dtype="int16")[0].astype("<i2").tobytes()
     before = datetime.now(timezone.utc) - timedelta(milliseconds=1)
     content = sound + bytes(len(sound)) + sound
-    result = edgeflow("score", bundle_path, "-", style, "--every", 2, input=content)
+    result = edgeflow("score", bundle_path, "-", style, input=content)
     after = datetime.now(timezone.utc)
     records = records_of(result.stdout, style)
     for record in records:
         check(record)
         assert before <= datetime.fromisoformat(record["heard_at"]) <= after
-    assert [record["offset_seconds"] for record in records] == [0, 2, 4]
-    assert [record["clip"] for record in records] == ["-@0.0s", "-@2.0s", "-@4.0s"]
+    assert [record["offset_seconds"] for record in records] == [0, 1, 2]
+    assert [record["clip"] for record in records] == ["-@0.0s", "-@1.0s", "-@2.0s"]
     assert [record["verdict"] == "unknown" for record in records] == [False, True, False]
     assert records[0]["score"] == records[2]["score"]
 
 
 def test_clips_too_short_for_the_model_keep_their_place(bundle_path: Path, clips: list[Path]):
     sound = soundfile.read(clips[0], dtype="int16")[0][:640].astype("<i2").tobytes()
-    with Scorer.load(bundle_path) as scorer:
-        results = list(scorer.score_pipe(io.BytesIO(sound), PcmFormat(16000), 0.02))
+    with pytest.warns(RuntimeWarning, match="threshold is for 1 s; scores of 0.02 s"):
+        scorer = Scorer.load(bundle_path, every=0.02)
+    results = list(scorer.score_pipe(io.BytesIO(sound), PcmFormat(16000)))
     assert [result.offset_seconds for result in results] == [0, 0.02]
     for result in results:
         check(result.to_dict())
@@ -153,7 +154,7 @@ def test_a_clip_was_heard_when_its_first_sample_came(bundle_path: Path, clips: l
     thread = threading.Thread(target=record)
     with Scorer.load(bundle_path) as scorer, os.fdopen(reading, "rb") as pipe:
         thread.start()
-        results = list(scorer.score_pipe(pipe, PcmFormat(16000), 2))
+        results = list(scorer.score_pipe(pipe, PcmFormat(16000)))
     thread.join()
     assert len(results) == 2
     for result, start in zip(results, begun, strict=True):

@@ -23,7 +23,7 @@ from edgeflow_runtime import Scorer
 from edgeflow_runtime.bundle import MANIFEST
 from edgeflow_runtime.errors import EdgeflowError
 
-OLD = Path(__file__).parent / "bundles" / "format2.edgeflow"
+SMALL = Path(__file__).parents[1] / "bundles" / "maf_audio.edgeflow"
 
 Forge = Callable[..., Path]
 
@@ -45,7 +45,7 @@ def comes_to_something(path: Path) -> None:
 
 
 def members() -> dict[str, bytes]:
-    with zipfile.ZipFile(OLD) as archive:
+    with zipfile.ZipFile(SMALL) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
@@ -55,7 +55,7 @@ PARTS = {Path(name).stem: content for name, content in members().items() if name
 @unhurried
 @given(data=st.data())
 def test_bytes_of_the_file(tmp_path: Path, data: st.DataObject):
-    content = bytearray(OLD.read_bytes())
+    content = bytearray(SMALL.read_bytes())
     for _ in range(data.draw(st.integers(1, 5))):
         place = data.draw(st.integers(0, len(content) - 1))
         content[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
@@ -134,8 +134,8 @@ def test_fields_of_the_manifest_with_its_hash_made_right(
 
 @pytest.fixture
 def old(tmp_path: Path, forge_from: Callable[..., Forge]) -> Callable[..., Path]:
-    """Forges the small bundle of format 2, with a graph that starts at the samples."""
-    return forge_from(OLD)
+    """Forges the small bundle with a graph that starts at the samples."""
+    return forge_from(SMALL)
 
 
 def bands_of(document: dict[str, Any], bands: int) -> None:
@@ -145,9 +145,9 @@ def bands_of(document: dict[str, Any], bands: int) -> None:
 MANY = [str(k) for k in range(200_000)]
 
 HUNGRY = {
-    "window of 2^40 frames": lambda d: d["window"].update(frames=1 << 40),
-    "window of 2^16 frames": lambda d: d["window"].update(frames=1 << 16),
-    "a hop of 1": lambda d: d["window"].update(hop=1),
+    "window of 2^40 frames": lambda d: d["view"].update(frames=1 << 40),
+    "window of 2^16 frames": lambda d: d["view"].update(frames=1 << 16),
+    "a hop of 1": lambda d: d["view"].update(hop=1),
     "frames of 2^16 samples": lambda d: d["features"]["logmel"].update(frame=1 << 16),
     "clips of 2^26 samples": lambda d: d["audio"].update(samples=1 << 26),
     "clips of 2^60 samples": lambda d: d["audio"].update(samples=1 << 60),

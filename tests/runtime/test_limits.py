@@ -199,10 +199,10 @@ def test_tensors_that_are_not_read(forge: Forge, content: bytes, message: str):
         ("frontend", "scale", lambda x: -x, "'scale' is not positive"),
         ("frontend", "scale", lambda x: x * np.float32("nan"), "'scale' is not finite"),
         ("frontend", "mean", lambda x: x + np.float32("inf"), "'mean' is not finite"),
-        ("frontend", "window", lambda x: x[:-1], r"'window' of shape \(1024,\)"),
-        ("frontend", "filterbank", lambda x: x.T.copy(), r"'filterbank' of shape \(128, 513\)"),
+        ("frontend", "window", lambda x: x[:-1], r"'window' of shape \(256,\)"),
+        ("frontend", "filterbank", lambda x: x.T.copy(), r"'filterbank' of shape \(32, 129\)"),
         ("golden", "samples", lambda x: x[None], r"'samples' of shape \(n,\)"),
-        ("golden", "logmel", lambda x: x[:, :-1].copy(), r"'logmel' of shape \(n, 128\)"),
+        ("golden", "logmel", lambda x: x[:, :-1].copy(), r"'logmel' of shape \(n, 32\)"),
         ("golden", "nll", lambda x: x.astype(np.uint8), "type float32, it is .* type uint8"),
         ("golden", "nll", lambda x: x[:0], "no NLLs"),
         ("golden", "nll", lambda x: x * np.float32("nan"), "not finite"),
@@ -221,7 +221,7 @@ def test_tensors_that_do_not_fit(
 @given(st.text())
 def test_text_that_is_shown_is_one_line(text: str):
     assert printable(text).isprintable()
-    assert len(printable(text)) == len(text)
+    assert len(printable(text)) >= len(text)
     assert quoted(text).isprintable()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal
 
 from edgeflow_runtime.errors import DataError
 from edgeflow_runtime.linear_fit import (
@@ -28,6 +27,8 @@ def clips(count: int, seed: int, at: float = 0.0) -> np.ndarray:
 
 
 def test_it_is_the_density_of_a_gaussian():
+    from scipy.stats import multivariate_normal
+
     target = clips(400, 1)
     fit = fit_linear(target, NOBODY, FLOOR)
     unit = np.linalg.inv(fit.inverse)

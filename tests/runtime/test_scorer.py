@@ -39,7 +39,7 @@ def test_the_library_takes_samples_and_a_rate(scorer: Scorer, clips: list[Path])
     (from_file,) = scorer.score_files([clips[0]])
     assert result.score == pytest.approx(from_file.score, abs=1e-6)
     assert result.verdict in ("normal", "anomalous")
-    assert (result.seconds, result.backend, result.device) == (2.0, "onnxruntime", "cpu")
+    assert (result.seconds, result.backend, result.device) == (1.0, "onnxruntime", "cpu")
     as_integers = scorer.score(soundfile.read(clips[0], dtype="int16")[0], rate)
     assert as_integers.score == pytest.approx(result.score, abs=1e-6)
 
@@ -141,9 +141,8 @@ def test_less_than_a_hop_too_much_is_left_out(audio_bundle_path: Path, more: int
     with Scorer.load(audio_bundle_path, audio_in=True) as scorer:
         expected = scorer.score(samples[:16000], 16000)
         assert scorer.score(samples, 16000).score == expected.score
-        for length in (15999, 16128):
-            with pytest.raises(AudioError, match="takes clips of 16000"):
-                scorer.score(noise(length), 16000)
+        with pytest.raises(AudioError, match="takes clips of 16000"):
+            scorer.score(noise(15999), 16000)
 
 
 def test_streamed_log_mel_scores_like_the_whole_clip(scorer: Scorer, clips: list[Path]):
@@ -238,10 +237,14 @@ def test_a_score_that_is_not_finite_is_a_fault_never_normal(bundle_path: Path, c
 @pytest.mark.parametrize(
     ("samples", "rate", "message"),
     [
-        (np.zeros(32000, np.float32), 16000, "silent"),
-        (np.random.default_rng(0).standard_normal(300) * 0.1, 16000, "too short: it has 3 frames"),
+        (np.zeros(16000, np.float32), 16000, "silent"),
+        (
+            np.random.default_rng(0).standard_normal(300) * 0.1,
+            16000,
+            "'samples' has 0.01875 s; this monitor judges 1 s at a time",
+        ),
         (np.random.default_rng(0).standard_normal(100) * 0.1, 16000, "too short: 100 of 129"),
-        (np.full(32000, np.nan, np.float32), 16000, "NaN"),
+        (np.full(16000, np.nan, np.float32), 16000, "NaN"),
         (np.random.default_rng(0).standard_normal((9000, 2)) * 0.1, 16000, "choose one"),
         (np.random.default_rng(0).standard_normal(9000) * 0.1, 8000, "8000 Hz"),
         (np.random.default_rng(0).standard_normal(9000) * 0.1, 0, "rate of 0 Hz"),

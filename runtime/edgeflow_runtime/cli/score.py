@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
@@ -25,8 +24,10 @@ if TYPE_CHECKING:
 
 EXIT_NORMAL, EXIT_ANOMALY, EXIT_FAULT = 0, 1, 2
 
-PIPE_OPTIONS = ("every", "rate", "channels", "encoding", "timeout")
-"""They tell what a pipe holds; files say it themselves, and are scored whole."""
+PIPE_OPTIONS = ("rate", "channels", "encoding", "timeout")
+"""They tell what a pipe holds; files say it themselves."""
+
+STATUSES = {"normal": EXIT_NORMAL, "anomalous": EXIT_ANOMALY, "unknown": EXIT_FAULT}
 
 COLOURS = {"normal": "green", "anomalous": "red", "unknown": "yellow"}
 
@@ -48,7 +49,11 @@ COLOURS = {"normal": "green", "anomalous": "red", "unknown": "yellow"}
 @click.option("--require-gpu", is_flag=True, help="Refuse to score on the CPU.")
 @audio_in_option
 @click.option("--no-proof", is_flag=True, help="Score without a replay of the golden recording.")
-@click.option("--every", type=FiniteFloat(0.1, 3600), help="From a pipe: seconds in one clip.")
+@click.option(
+    "--every", type=FiniteFloat(0.1, 3600),
+    help="Seconds judged at a time; as long as the clips that it learned from if not given.",
+)  # fmt: skip
+@click.option("--allow-short", is_flag=True, help="Judge shorter sounds, too, with a warning.")
 @click.option(
     "--rate", type=click.IntRange(100, 10_000_000), help="From a pipe: sample rate in Hz."
 )
@@ -78,6 +83,7 @@ def score(
     audio_in: bool,
     no_proof: bool,
     every: float | None,
+    allow_short: bool,
     rate: int | None,
     channels: int,
     encoding: str,
@@ -90,6 +96,9 @@ def score(
 
         arecord -f S16_LE -r 16000 -t raw | edgeflow score fan.edgeflow -
 
+    A longer file is judged in stretches, a line each, and then one that sums them up on
+    standard error.
+
     The exit status is 0 if all clips are normal, 1 if one is anomalous, 2 if one is unknown.
     """
     _check_clips(context, clips, maps)
@@ -100,6 +109,8 @@ def score(
         threshold=threshold,
         channel=channel,
         workers=workers,
+        every=every,
+        allow_short=allow_short,
         backend=backend,
         require_gpu=require_gpu,
         audio_in=audio_in,
@@ -107,7 +118,7 @@ def score(
         warn=warn,
     ) as scorer:
         if "-" in clips:
-            results = _score_pipe(scorer, every, rate, channels, encoding, timeout)
+            results = _score_pipe(scorer, rate, channels, encoding, timeout)
         else:
             results = _score_files(scorer, clips, maps is not None)
         pictures = Pictures(scorer.bundle, maps) if maps else None
@@ -128,12 +139,11 @@ def _score_files(scorer: Scorer, clips: tuple[str, ...], maps: bool) -> Iterator
         from edgeflow_runtime.extras import require
 
         require("matplotlib", "plot")
-    results = scorer.score_files(paths, maps=maps)
     if len(paths) > 1 and not sys.stdout.isatty():  # on a terminal the table shows how far
         from edgeflow_runtime.progress import track
 
-        results = track(results, "scoring", len(paths))
-    return results
+        return scorer.score_files(track(paths, "scoring", len(paths)), maps=maps)
+    return scorer.score_files(paths, maps=maps)
 
 
 def _check_clips(context: click.Context, clips: tuple[str, ...], maps: Path | None) -> None:
@@ -143,8 +153,8 @@ def _check_clips(context: click.Context, clips: tuple[str, ...], maps: Path | No
     if "-" not in clips:
         if needless := given(context, *PIPE_OPTIONS):
             raise click.UsageError(
-                f"{needless}: only for sound from a pipe, '-'; files say what they hold, and are "
-                "scored whole: leave it out"
+                f"{needless}: only for sound from a pipe, '-'; files say what they hold: leave it "
+                "out"
             )
     elif len(clips) > 1:
         raise click.UsageError("'-' is the pipe; it cannot be scored together with files")
@@ -154,7 +164,6 @@ def _check_clips(context: click.Context, clips: tuple[str, ...], maps: Path | No
 
 def _score_pipe(
     scorer: Scorer,
-    every: float | None,
     rate: int | None,
     channels: int,
     encoding: str,
@@ -169,21 +178,8 @@ def _score_pipe(
         raise AudioError("this monitor was trained on log-Mel arrays; it cannot listen to a pipe")
     if sys.stdin is None:
         raise AudioError("standard input is closed: there is no pipe to listen to")
-    _check_seconds(scorer, every)
     fmt = PcmFormat(rate or spec.rate_hz, channels, encoding)
-    return scorer.score_pipe(sys.stdin.buffer, fmt, every, timeout)
-
-
-def _check_seconds(scorer: Scorer, every: float | None) -> None:
-    """Refuse another length than that of the graph that starts at the samples."""
-    from edgeflow_runtime.errors import ConfigError
-
-    seconds = scorer.clip_seconds
-    if every and seconds and not math.isclose(every, seconds, abs_tol=1e-5):
-        raise ConfigError(
-            f"--every {every:g}: the graph that starts at the samples takes clips of {seconds:g} s:"
-            " leave --every out, or --audio-in"
-        )
+    return scorer.score_pipe(sys.stdin.buffer, fmt, timeout)
 
 
 class Pictures:
@@ -198,17 +194,15 @@ class Pictures:
         """Draw one clip; nothing if it could not be judged.
 
         Raises:
-            AudioError: it is too long to be drawn.
             StorageError: the picture cannot be written.
         """
-        from edgeflow_runtime.errors import AudioError
         from edgeflow_runtime.picture import map_scale, save_map
 
         if result.score is None:
             return
-        if result.nll_map is None:
-            raise AudioError(f"'{result.clip}' is too long for a picture: score a piece of it")
         stem = Path(result.clip).stem
+        if result.stretches > 1:
+            stem = f"{stem}@{result.offset_seconds:.1f}s"
         names = (stem if k == 1 else f"{stem}-{k}" for k in count(1))
         name = next(name for name in names if name not in self._used)
         self._used.add(name)
@@ -218,19 +212,26 @@ class Pictures:
 
 def _print_scores(results: Iterable[ClipResult], style: str, pictures: Pictures | None) -> int:
     """Print each result as it comes, and only then draw it; return the exit status."""
+    from edgeflow_runtime.summary import summaries
+
     printers = {"json": lambda: _print_json, "csv": _csv_printer, "table": _table_printer}
     write = printers[style]()
-    status = EXIT_NORMAL
-    for result in results:
-        write(result)
-        if result.error:
-            warn(f"Error: {printable(result.error)}")
-            status = EXIT_FAULT
-        elif result.verdict == "anomalous":
-            status = max(status, EXIT_ANOMALY)
-        if pictures and not _drawn(pictures, result):
-            status = EXIT_FAULT
-    return status
+    statuses = {EXIT_NORMAL}
+
+    def printed() -> Iterator[ClipResult]:
+        for result in results:
+            write(result)
+            if result.error:
+                warn(f"Error: {printable(result.error)}")
+            statuses.add(STATUSES[result.verdict])
+            if pictures and not _drawn(pictures, result):
+                statuses.add(EXIT_FAULT)
+            yield result
+
+    for summary in summaries(printed()):
+        if summary.stretches > 1:
+            warn(summary)
+    return max(statuses)
 
 
 def _drawn(pictures: Pictures, result: ClipResult) -> bool:
@@ -283,7 +284,7 @@ def _table_printer() -> Callable[[ClipResult], None]:
         length = "-" if result.seconds is None else f"{result.seconds:.1f}"
         verdict = click.style(f"{result.verdict:<10}", fg=COLOURS[result.verdict])
         click.echo(
-            f"{verdict}{score:>9}{result.threshold:>11.4f}{length:>9}  {printable(result.clip)}"
+            f"{verdict}{score:>9}{result.threshold:>11.4f}{length:>9}  {printable(result.label)}"
         )
 
     return write

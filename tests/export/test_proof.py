@@ -109,7 +109,11 @@ def test_the_backend_that_scores_is_the_one_that_is_proven(
 ):
     """A fake engine that is off, of either graph: its scores are refused, and its GPU let go."""
     path, closed = tmp_path / "fan.edgeflow", []
-    bundle_from_run(TrainedRun.load(run_folder), path, ExportOptions(audio_in="float32"))
+    bundle_from_run(
+        TrainedRun.load(run_folder),
+        path,
+        ExportOptions(audio_in="float32", false_alarm_probability=0.4),
+    )
     assert Scorer.load(path, audio_in=audio_in).backend.name == "onnxruntime"
 
     class FakeEngine(OnnxRuntimeBackend):

@@ -38,7 +38,7 @@ SPECS = {
     "glow": GlowSpec(frames=16, bands=32, blocks=2, steps=2, hidden=16),
     "maf": MAFSpec(frames=4, bands=32, blocks=4, hidden=48),
 }
-OLD = Path(__file__).parent / "bundles"
+OLD = Path(__file__).parents[1] / "bundles"
 
 
 def view_of(spec: GlowSpec | MAFSpec) -> View:
@@ -105,7 +105,7 @@ def check_sizes(content: bytes, signature: Signature, rows: int = 3) -> None:
     assert len(names) >= len(model.graph.node)
 
 
-@pytest.mark.parametrize("name", ["format1", "format2"])
+@pytest.mark.parametrize("name", ["maf_format_1", "maf_format_2"])
 def test_bundles_of_old_formats_load(name: str):
     """Their graphs carry more beside the nodes."""
     bundle = Bundle.load(OLD / f"{name}.edgeflow")
