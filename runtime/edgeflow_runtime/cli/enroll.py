@@ -179,7 +179,11 @@ def _enrolled_lines(made: EnrolledBundle) -> list[str]:
 
 def _threshold_lines(limit: Threshold) -> list[str]:
     """A threshold, its promise, and where the rate lies that it gives."""
-    lines = [f"threshold {limit.value:.4f}, for {limit.false_alarm_probability:.2%} false alarms"]
+    from edgeflow_runtime.calibration import percent
+
+    lines = [
+        f"threshold {limit.value:.4f}, for {percent(limit.false_alarm_probability)} false alarms"
+    ]
     if limit.rate_low is not None and limit.rate_high is not None:
         lines.append(
             f"which gives between {limit.rate_low:.2%} and {limit.rate_high:.2%} (90 % confidence)"
@@ -242,13 +246,13 @@ def calibrate(
 
 def _calibrated_lines(made: Recalibration) -> list[str]:
     """What a threshold was and is."""
-    from edgeflow_runtime.calibration import advice
+    from edgeflow_runtime.calibration import advice, percent
 
     low, high = made.old_rate()
     clips = made.new.heldout_clips
     change = f"{abs(made.laxer):.4f} {'laxer' if made.laxer > 0 else 'stricter'}"
     lines = [
-        f"was {made.old.value:.4f}, for {made.old.false_alarm_probability:.2%} false alarms: "
+        f"was {made.old.value:.4f}, for {percent(made.old.false_alarm_probability)} false alarms: "
         f"{made.alarms} of these {clips} clips alarm, so the rate lies between {low:.2%} and "
         f"{high:.2%} (90 % confidence)",
         f"would be {made.new.value:.4f}, {change}",
