@@ -223,7 +223,12 @@ def calibrate(
     """
     from edgeflow_runtime.base import Base
     from edgeflow_runtime.enrolled_bundle import rows_of, write_again
-    from edgeflow_runtime.recalibration import recalibrate, recalibrated, scores_of
+    from edgeflow_runtime.recalibration import (
+        check_unlearned,
+        recalibrate,
+        recalibrated,
+        scores_of,
+    )
     from edgeflow_runtime.scorer import Scorer
 
     _check_clips(context, normal)
@@ -235,6 +240,7 @@ def calibrate(
         if s.bundle.base is not None:
             known = Base.from_tensors(s.bundle.base)
             known.check_new([clip.name for clip in heard], rows_of(s.bundle, heard))
+        check_unlearned(s.bundle, heard)
         made = recalibrate(s.bundle.manifest.threshold, scores_of(s, heard), p)
         whole = s.bundle
     for line in _calibrated_lines(made):
