@@ -32,7 +32,7 @@ _HOMES = {
     "ClipResult": "edgeflow_runtime.verdicts",
     "Dataset": "edgeflow.dataset",
     "EdgeflowError": "edgeflow_runtime.errors",
-    "Evaluation": "edgeflow.evaluation",
+    "Evaluation": "edgeflow.evaluation_result",
     "Exported": "edgeflow_export.bundle_from_run",
     "Machine": "edgeflow.dataset",
     "Scorer": "edgeflow_runtime.scorer",

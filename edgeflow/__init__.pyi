@@ -2,8 +2,8 @@
 
 from edgeflow.dataset import Dataset as Dataset
 from edgeflow.dataset import Machine as Machine
-from edgeflow.evaluation import Evaluation as Evaluation
 from edgeflow.evaluation import evaluate as evaluate
+from edgeflow.evaluation_result import Evaluation as Evaluation
 from edgeflow.recordings.planning import plan_recordings as plan_recordings
 from edgeflow.training.run import TrainedRun as TrainedRun
 from edgeflow.training.train import train as train

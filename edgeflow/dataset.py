@@ -122,6 +122,16 @@ class Dataset:
             )
         return of_this_type
 
+    def whole_type(self, machine_type: str) -> Machine:
+        """All machines of a type as one without an id, which a base is made of.
+
+        Raises:
+            DataError: there is none.
+        """
+        machines = self.of_type(machine_type)
+        train = [clip for machine in machines for clip in machine.train]
+        return Machine(MachineId(machine_type, ""), machines[0].root, train)
+
     def machine(self, machine_type: str, machine_id: str) -> Machine:
         """One machine.
 

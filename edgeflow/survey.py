@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgeflow.band_spread import BandSpread
 from edgeflow.dataset import FEWEST_TRAINING, Dataset, Machine
 from edgeflow_runtime.audio import check_rate
 from edgeflow_runtime.errors import AudioError, DataError
@@ -35,6 +36,8 @@ class ClipFacts:
     """Channels; 0 for arrays and unreadable clips."""
     fault: str | None
     """What is wrong with it."""
+    spreads: tuple[BandSpread, ...] = ()
+    """How each channel's bands vary; none of clips that cannot be used."""
 
 
 @dataclass
@@ -105,6 +108,7 @@ def survey(dataset: Dataset) -> Survey:
         whole.wrong += _machine_faults(machine, dataset)
     whole.wrong += [fact.fault for fact in facts.values() if fact.fault]
     whole.wrong += rate_faults({fact.rate_hz for fact in facts.values() if fact.rate_hz})
+    whole.wrong += _band_faults(dataset, facts)
     whole.wrong += [f"'{path}' does not fit the layout and is not used" for path in dataset.strays]
     return whole
 
@@ -130,24 +134,29 @@ def _look(path: Path) -> ClipFacts:
     try:
         with open_sound(path) as sound:
             info = sound.info
-            fault = _fault_of_channels(sound)
+            spreads = [BandSpread() for _ in range(info.channels)]
+            fault = _fault_of_channels(sound, spreads)
     except AudioError as error:
         return ClipFacts(0, 0, 0, str(error))
     if not fault and info.seconds * USUAL_RATE_HZ < LogMelSpec().samples(FEWEST_FRAMES):
         fault = f"'{path}' is too short: {info.seconds:.3f} s"
-    return ClipFacts(info.seconds, info.rate_hz, info.channels, fault)
+    whole = () if fault else tuple(spreads)
+    return ClipFacts(info.seconds, info.rate_hz, info.channels, fault, whole)
 
 
-def _fault_of_channels(sound: OpenSound) -> str | None:
-    """What is wrong with the first channel that is faulty; the file is read once for all."""
+def _fault_of_channels(sound: OpenSound, spreads: list[BandSpread]) -> str | None:
+    """What is wrong with the first channel that is faulty; the file is read once for all.
+
+    Each channel's frames are added to its one of ``spreads``.
+    """
     rate_hz, channels = sound.info.rate_hz, sound.info.channels
     names = [sound.name if channels == 1 else f"{sound.name}, channel {k}" for k in range(channels)]
     hearings = [Hearing(name, rate_hz, min(rate_hz, USUAL_RATE_HZ)) for name in names]
     try:
         check_rate(sound.name, rate_hz, 0)
         for block in sound.blocks():
-            for hearing, column in zip(hearings, block.T, strict=True):
-                hearing.hear(column)
+            for hearing, spread, column in zip(hearings, spreads, block.T, strict=True):
+                spread.hear(hearing.hear(column), rate_hz)
         for hearing in hearings:
             hearing.check()
     except AudioError as error:
@@ -157,11 +166,12 @@ def _fault_of_channels(sound: OpenSound) -> str | None:
 
 def _look_at_array(path: Path) -> ClipFacts:
     try:
-        frames = len(read_logmel_array(path, LogMelSpec().bands))
+        logmel = read_logmel_array(path, LogMelSpec().bands)
     except AudioError as error:
         return ClipFacts(0, 0, 0, str(error))
-    short = frames < FEWEST_FRAMES
-    return ClipFacts(0, 0, 0, f"'{path}' is too short: {frames} frames" if short else None)
+    if len(logmel) < FEWEST_FRAMES:
+        return ClipFacts(0, 0, 0, f"'{path}' is too short: {len(logmel)} frames")
+    return ClipFacts(0, 0, 0, None, (BandSpread().add(logmel),))
 
 
 def _row(machine: Machine, facts: dict[Path, ClipFacts]) -> MachineFacts:
@@ -199,4 +209,17 @@ def rate_faults(rates_hz: set[int]) -> list[str]:
         faults.append(f"the rates differ: {', '.join(map(str, rates))} Hz; all are resampled")
     if rates and rates[0] < USUAL_RATE_HZ:
         faults.append(f"some clips are below {USUAL_RATE_HZ} Hz: their upper bands are empty")
+    return faults
+
+
+def _band_faults(dataset: Dataset, facts: dict[Path, ClipFacts]) -> list[str]:
+    """What looks wrong with the bands of each type's training clips, channel by channel."""
+    faults: list[str] = []
+    for machine_type in dataset.types:
+        clips = [path for machine in dataset.of_type(machine_type) for path in machine.train]
+        heard = [facts[path].spreads for path in clips]
+        for channel in range(channels := max(map(len, heard), default=0)):
+            name = f"{machine_type}, channel {channel}" if channels > 1 else machine_type
+            mine = (spreads[channel] for spreads in heard if len(spreads) > channel)
+            faults += BandSpread().merge(mine).faults(name)
     return faults

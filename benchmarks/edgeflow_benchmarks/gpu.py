@@ -32,6 +32,7 @@ from edgeflow_runtime.arrays import Rows
 from edgeflow_runtime.backends.tensorrt.engine_record import EngineRecord
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.scorer import Scorer
+from edgeflow_runtime.views import WindowSpec
 
 PRECISIONS = ("fp32", "fp16", "int8")
 REFERENCE = "torch eager"
@@ -49,7 +50,7 @@ def measure(folder: Path, extent: Extent, notes: dict[str, str]) -> Iterator[Row
     clips = extent.make_clips(folder / "clips")
     for name, spec in extent.specs().items():
         click.echo(f"measuring: {name}", err=True)
-        model = make_model(spec, 4, clips, folder / f"{name}.edgeflow")
+        model = make_model(spec, WindowSpec(spec.frames, 4), clips, folder / f"{name}.edgeflow")
         with ExitStack() as stack:
             yield from _flow_rows(name, model, clips, extent, notes, stack)
             yield from _command_rows(name, model, clips, extent)

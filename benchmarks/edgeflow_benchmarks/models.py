@@ -14,8 +14,8 @@ import torch
 from edgeflow.models import build
 from edgeflow.models.model import Model
 from edgeflow.models.spec import ModelSpec
+from edgeflow.standard import LEAST_SCALE_DB
 from edgeflow_export.audio_onnx import audio_onnx
-from edgeflow_export.bundle_writer import write_bundle
 from edgeflow_export.conditioners import calibrate, conditioner_count
 from edgeflow_export.onnx_from_model import onnx_from_trained
 from edgeflow_export.parity import MAX_DIFFERENCE
@@ -25,6 +25,7 @@ from edgeflow_runtime.audio import Intake, read_sound
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.protocol import nll_of
 from edgeflow_runtime.bundle import Bundle
+from edgeflow_runtime.bundle_writer import write_bundle
 from edgeflow_runtime.logmel import LogMel, LogMelSpec
 from edgeflow_runtime.manifest import (
     FORMAT_VERSION,
@@ -36,11 +37,11 @@ from edgeflow_runtime.manifest import (
     Tolerances,
     Training,
 )
-from edgeflow_runtime.views import View, ViewSpec, WindowSpec
+from edgeflow_runtime.views import View, ViewSpec
 from edgeflow_runtime.whole_clips import AudioGraph
 
-FEATURES = LogMelSpec(filterbank="slaney")
-"""Slaney's filterbank, so that the reference, fed by librosa, must come to the same scores."""
+FEATURES = LogMelSpec(filterbank="slaney", version=1)
+"""As librosa computes them, beside which flows are timed."""
 
 NOISE = 0.01
 """Standard deviation of what is added to every parameter: none may stay at a start of zero."""
@@ -67,25 +68,26 @@ class RandomModel:
         return np.concatenate([self.view(logmel) for logmel in clip_logmels(clips)])
 
 
-def make_model(spec: ModelSpec, hop: int, clips: list[Path], path: Path) -> RandomModel:
+def make_model(spec: ModelSpec, view_spec: ViewSpec, clips: list[Path], path: Path) -> RandomModel:
     """Build a flow of size ``spec`` from a fixed seed and write its bundle to ``path``.
 
     Args:
         spec: size of the flow.
-        hop: frames from one window to the next.
+        view_spec: what it sees of a clip.
         clips: sound files at 16 kHz that normalisation and ActNorm start from.
         path: the bundle.
     """
     logmel = LogMel(FEATURES)
     frames = clip_logmels(clips)
-    every = np.concatenate(frames)
-    view = View(WindowSpec(spec.frames, hop), every.mean(axis=0), every.std(axis=0))
+    every = np.concatenate([view_spec.measure(clip) for clip in frames])
+    scale = np.maximum(every.std(axis=0), LEAST_SCALE_DB)
+    view = View(view_spec, every.mean(axis=0), scale)
     windows = np.concatenate([view(clip) for clip in frames])
     flow = make_flow(spec, windows)
     graph = onnx_from_trained(flow)
     golden = {
         "logmel": frames[0],
-        "nll": _scores(graph, windows[: view.spec.count(len(frames[0]))]),
+        "nll": _scores(graph, view.rehearse(frames[0])),
     }
     golden["samples"] = read_sound(clips[0], Intake(FEATURES.rate_hz))
     frontend = {"mean": view.mean, "scale": view.scale}
@@ -126,8 +128,8 @@ def write_typed(
     parts = (LogMel(FEATURES), model.view)
     audio = audio_onnx(flow, *parts, samples.shape[1], "float32").SerializeToString()
     graph = flow.SerializeToString()
-    count = model.view.spec.count(len(whole.golden["logmel"]))
-    nll = nll_of(OnnxRuntimeBackend(graph), windows[:count])
+    rehearsed = model.view.rehearse(whole.golden["logmel"])
+    nll = nll_of(OnnxRuntimeBackend(graph), rehearsed)
     change = float(np.abs(nll - whole.golden["nll"]).max())
     tolerance = max(MAX_DIFFERENCE, 2 * change)
     manifest = dataclasses.replace(

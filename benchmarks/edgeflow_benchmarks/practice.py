@@ -12,9 +12,11 @@ from edgeflow_benchmarks.extent import Extent
 from edgeflow_benchmarks.files_to_verdicts import SHARE_GOAL, measure_rate, measure_scoring
 from edgeflow_benchmarks.logmel import measure_logmel
 from edgeflow_benchmarks.models import make_model
+from edgeflow_benchmarks.pooled import measure_pooled
 from edgeflow_benchmarks.report import Goal, Row
 from edgeflow_benchmarks.startup import measure_startup
 from edgeflow_runtime.audio import Intake, read_sound
+from edgeflow_runtime.views import WindowSpec
 
 
 def measure(folder: Path, extent: Extent, notes: dict[str, str]) -> Iterator[Row]:
@@ -30,9 +32,13 @@ def measure(folder: Path, extent: Extent, notes: dict[str, str]) -> Iterator[Row
     _say("log-Mel")
     yield from measure_logmel(read_sound(clips[0], Intake(RATE_HZ)), extent.logmel_rounds)
 
+    _say("a pooled linear monitor")
+    path = folder / "linear.edgeflow"
+    yield measure_pooled(clips, path, extent.logmel_rounds, judge=not extent.small)
+
     _say("exporting a Glow and a MAF")
     models = {
-        name: make_model(spec, 4, clips, folder / f"{name}.edgeflow")
+        name: make_model(spec, WindowSpec(spec.frames, 4), clips, folder / f"{name}.edgeflow")
         for name, spec in extent.specs().items()
     }
     _say("scoring beside torch")

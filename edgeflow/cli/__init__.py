@@ -23,9 +23,17 @@ COMMANDS = {
     "train": ("edgeflow.cli.train:train", "Train a monitor, or one for every machine."),
     "evaluate": (
         "edgeflow.cli.evaluate:evaluate",
-        "Print AUC and pAUC per machine beside the one-second baseline.",
+        "Print how clips rank, false alarms and anomalies caught, per machine.",
     ),
     "export": ("edgeflow_export.cli:export", "Export a run as a bundle for the board."),
+    "enroll": (
+        "edgeflow_runtime.cli.enroll:enroll",
+        "Make a monitor of a machine never seen, from a base and its first clips.",
+    ),
+    "calibrate": (
+        "edgeflow_runtime.cli.enroll:calibrate",
+        "Set a bundle's threshold anew, from normal clips where it listens.",
+    ),
     "inspect": (
         "edgeflow_runtime.cli.bundles:inspect",
         "Show what a bundle holds, its hashes checked.",

@@ -15,8 +15,8 @@ from edgeflow.cli.recordings import (
     cut_beside,
     recording_options,
 )
-from edgeflow.models import MODELS, PRESETS
-from edgeflow_runtime.cli.options import FaultTally, FiniteFloat, NamedPath, given, say
+from edgeflow.models import MODELS, PRESETS, STARTS
+from edgeflow_runtime.cli.options import FaultTally, FiniteFloat, NamedPath, given, say, warn
 from edgeflow_runtime.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -57,8 +57,16 @@ OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
 @click.option("--id", "machine_id", help="Machine id, for example 00.")
 @click.option("--all", "every", is_flag=True, help="Every machine found (of --type, if given).")
 @click.option(
+    "--base", is_flag=True,
+    help="A base of all machines of --type, from which 'edgeflow enroll' makes monitors.",
+)  # fmt: skip
+@click.option(
     "--model", type=click.Choice(list(MODELS)), default="linear", show_default=True,
     help="Which flow.",
+)  # fmt: skip
+@click.option(
+    "--start", type=click.Choice(STARTS), default="fresh", show_default=True,
+    help="linear: a MAF whose first layer is the linear flow, on its view.",
 )  # fmt: skip
 @click.option(
     "--view", help="Statistics of a pooled view, by comma, as mean,max,spread:32; the model's own "
@@ -73,8 +81,8 @@ OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
     help="Folder of the run; with --all, one folder a machine below it.",
 )  # fmt: skip
 @click.option(
-    "--preset", type=click.Choice(PRESETS), default="paper", show_default=True,
-    help="Sizes and speeds as in the paper, or small for a CPU.",
+    "--preset", type=click.Choice(PRESETS),
+    help="Sizes and speeds as in the paper, or small for a CPU; by the device if not given.",
 )  # fmt: skip
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs; the preset's if not given.")
 @click.option(
@@ -93,7 +101,11 @@ OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
 @click.option(
     "--holdout", type=FiniteFloat(0, 1, min_open=True, max_open=True),
     help="Share of the training clips kept to set the threshold with; a tenth if not given, and "
-    "none for the linear flow.",
+    "none for the linear flow or with --cross-fit.",
+)  # fmt: skip
+@click.option(
+    "--cross-fit", "parts", type=click.IntRange(min=2),
+    help="Further trainings, each without one such part of the clips, to set the threshold with.",
 )  # fmt: skip
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
@@ -111,17 +123,20 @@ def train(
     machine_type: str | None,
     machine_id: str | None,
     every: bool,
+    base: bool,
     model: str,
+    start: str,
     view: str | None,
     loss: str,
     output: Path,
-    preset: str,
+    preset: str | None,
     epochs: int | None,
     ceiling: float | None,
     weight: float,
     filterbank: str,
     channel: int | None,
     holdout: float | None,
+    parts: int | None,
     device: str,
     seed: int,
     **options: Any,  # noqa: ANN401  # of recordings, and of all kinds
@@ -131,7 +146,8 @@ def train(
     Give recordings of any names with --normal, which are cut into clips that stay beside the run;
     or DATA, a data set in the layout of DCASE 2020 Task 2. The machine of --type and --id is the
     target, the other machines of its type are its sisters. The same command again goes on where it
-    was interrupted, and does nothing where all is done.
+    was interrupted, and does nothing where all is done. With --base a whole type is the target: its
+    run, exported, is what 'edgeflow enroll' makes monitors of new machines from.
     """
     from edgeflow_runtime.extras import require
 
@@ -143,6 +159,8 @@ def train(
     corpora, choice = Corpora(), choice_of(options)
     with FaultTally() as tally:
         if choice:
+            if base:
+                raise ConfigError("--base is made of a data set: 'edgeflow data import' makes one")
             if data is not None:
                 raise ConfigError(f"'{data}' and recordings are given: leave one of them out")
             target = choice.target(machine_type, machine_id, every=every)
@@ -152,7 +170,7 @@ def train(
             machine_type, machine_id = target
         else:
             dataset = _standing(data)
-        machines = _machines(dataset, machine_type, machine_id, every)
+        machines = _machines(dataset, machine_type, machine_id, every, base)
         for machine in machines:
             with tally.one():
                 folder = output / machine.id.name if every else output
@@ -162,6 +180,7 @@ def train(
                     folder,
                     model=model,
                     statistics=tuple(view.split(",")) if view else (),
+                    start=start,
                     loss=loss,
                     preset=preset,
                     epochs=epochs,
@@ -170,11 +189,14 @@ def train(
                     filterbank=filterbank,
                     channel=channel,
                     holdout=holdout,
+                    cross_fit=parts or 0,
                     seed=seed,
                     device=device,
                     corpora=corpora,
                 )
                 say(f"{folder}: {'already trained' if finished else run}")
+                for warning in run.warnings():
+                    warn(f"{folder}: {warning}")
 
 
 def _standing(data: Path | None) -> Dataset:
@@ -189,9 +211,13 @@ def _standing(data: Path | None) -> Dataset:
 
 
 def _machines(
-    dataset: Dataset, machine_type: str | None, machine_id: str | None, every: bool
+    dataset: Dataset, machine_type: str | None, machine_id: str | None, every: bool, base: bool
 ) -> list[Machine]:
     """The machines that the options name."""
+    if base:
+        if machine_type is None or machine_id is not None or every:
+            raise ConfigError("--base is made of a whole type: give --type, without --id and --all")
+        return [dataset.whole_type(machine_type)]
     if every:
         if machine_id is not None:
             raise ConfigError("--all trains every machine: leave --id out")

@@ -27,6 +27,10 @@ MODELS = {
 PRESETS = ("paper", "small")
 """Sizes and speeds as in Dohi et al. (ICASSP 2021), and small ones for a CPU."""
 
+STARTS = ("fresh", "linear")
+"""What a training may start from: nothing (or, against outliers, the model of all machines), or the
+linear flow."""
+
 
 def kind_of(name: object) -> ModelKind:
     """A kind of model by its name.
@@ -52,15 +56,18 @@ def preset(
     bands: int = 128,
     epochs: int | None = None,
     statistics: tuple[str, ...] = (),
+    start: str = "fresh",
 ) -> ModelSettings:
     """The settings of a preset, for ``bands`` bands, with other epochs or a pooled view if given.
+
+    ``start`` is ``fresh``, or ``linear`` for a model whose first layer is the linear flow.
 
     Raises:
         ConfigError: there is no such model or preset, or the numbers make no sense.
     """
     if name not in PRESETS:
         raise ConfigError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
-    settings: ModelSettings = getattr(kind_of(model), name)
+    settings = _started(model, start) if start != "fresh" else getattr(kind_of(model), name)
     view = PoolSpec(statistics) if statistics else settings.view
     size = dataclasses.replace(settings.model, bands=bands, frames=view.rows)
     sized = dataclasses.replace(settings, model=size, view=view)
@@ -69,3 +76,13 @@ def preset(
     if sized.schedule is None:
         raise ConfigError(f"a {model} is fitted in closed form, without epochs: leave them out")
     return dataclasses.replace(sized, schedule=dataclasses.replace(sized.schedule, epochs=epochs))
+
+
+def _started(model: str, start: str) -> ModelSettings:
+    if start not in STARTS:
+        raise ConfigError(f"unknown start {start!r}: choose one of {', '.join(STARTS)}")
+    settings = kind_of(model).from_linear
+    if settings is None:
+        able = [name for name in MODELS if kind_of(name).from_linear]
+        raise ConfigError(f"a {model} does not start from the linear flow: choose {able[0]}")
+    return settings

@@ -22,5 +22,8 @@ class ModelKind:
     """The preset with the paper's numbers."""
     small: ModelSettings
     """The preset for a CPU."""
+    from_linear: ModelSettings | None = None
+    """The preset, of either size, of one whose first layer is a linear flow; ``None`` if there is
+    no such model."""
     closed_form: bool = False
     """Whether it is fitted at once, by its ``take``, in place of being trained."""

@@ -23,6 +23,10 @@ class Model(nn.Module, ABC):
     unit = "nats per dimension of the standardised log-Mel window"
     """Of every score."""
 
+    usual_spread: float | None = None
+    """How far the logarithms of unlearned normal clips' distances from :meth:`least_score` spread,
+    in the mean over machines; it sets thresholds where clips are few."""
+
     def __init__(self, frames: int, bands: int) -> None:
         super().__init__()
         self.frames = frames

@@ -7,7 +7,10 @@ from typing import Any
 
 from edgeflow_runtime.documents import Document
 from edgeflow_runtime.errors import ConfigError
-from edgeflow_runtime.views import ViewSpec
+from edgeflow_runtime.views import PoolSpec, ViewSpec
+
+STACK = PoolSpec(("mean", "max", "spread:32"))
+"""What the linear flow sees of a clip: steady sound, knocks, and what comes and goes."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,11 @@ class ModelSpec(Document):
     """Frames per window, T."""
     bands: int
     """Mel bands, M."""
+
+    @property
+    def starts_fitted(self) -> bool:
+        """Whether training starts from what was fitted in closed form."""
+        return False
 
     def check(self, name: str, *sizes: int) -> None:
         """Refuse another model's name, and sizes below 1. Raises :class:`ConfigError`."""

@@ -191,6 +191,9 @@ class AdditiveAutoregression(Transform):
         dims: dimensions D of ``x``.
         hidden: hidden units.
         reverse: whether the last dimension comes first.
+        masks: which neighbours stay hidden where there are fewer units than dimensions: with
+            ``aligned`` the same in both orders, as flows once had it; with ``staggered`` others in
+            reverse, so that D / 2 units hide none twice.
 
     References:
         Germain et al., "MADE: Masked Autoencoder for Distribution Estimation", ICML 2015;
@@ -200,11 +203,14 @@ class AdditiveAutoregression(Transform):
     in_mask: Tensor
     out_mask: Tensor
 
-    def __init__(self, dims: int, hidden: int, *, reverse: bool) -> None:
+    def __init__(self, dims: int, hidden: int, *, reverse: bool, masks: str = "aligned") -> None:
         super().__init__()
         degrees = torch.arange(dims)
         order = degrees.flip(0) if reverse else degrees  # degree of each dimension
         units = torch.arange(hidden) * (dims - 1) // hidden  # degree of each hidden unit
+        if reverse and masks == "staggered":
+            # Counted from the other end, and half a step on: between those of the given order.
+            units = dims - 2 - (2 * torch.arange(hidden) + 1) * (dims - 1) // (2 * hidden)
         self.register_buffer("in_mask", (units[:, None] >= order[None, :]).float())
         self.register_buffer("out_mask", (order[:, None] > units[None, :]).float())
         self.hidden = nn.Linear(dims, hidden)

@@ -2,62 +2,43 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from edgeflow.dataset import FEWEST_TRAINING, Dataset, Machine
 from edgeflow.features import FeatureStore
 from edgeflow.losses import LossSpec
+from edgeflow.models.linear import SETTINGS as LINEAR
+from edgeflow.standard import dead_bands, standard_view
 from edgeflow.training.recipe import Recipe
+from edgeflow.training.splits import FEWEST_STARTED, VALIDATION_SHARE, Split, split_clips
 from edgeflow_runtime.arrays import Frames
 from edgeflow_runtime.errors import AudioError, DataError
-from edgeflow_runtime.manifest import Features
+from edgeflow_runtime.manifest import Features, MachineId
 from edgeflow_runtime.sound_file import sound_info
-from edgeflow_runtime.views import View, ViewSpec
+from edgeflow_runtime.views import ViewSpec
 
-DEAD_DB = 1e-3
-"""A band whose training values spread less than this holds no information."""
-
-DEAD_SCALE = 1e9
-"""What such a band is divided by, so that it is zero whatever is heard in it."""
-
-LEAST_SCALE_DB = 0.3
-"""What every other band is divided by at least: one that hardly varied while it was learned would
-otherwise be thousands of standard deviations off at the first change."""
+MOST_SISTER_CLIPS = 64
+"""Of other machines' clips are looked at after an epoch, so that looking stays cheap."""
 
 
 @dataclass(frozen=True)
-class Split:
-    """A machine's training clips, divided into those to learn from and those held out."""
+class Clips:
+    """Windows that are scored clip by clip."""
 
-    machine: Machine
-    """The machine."""
-    learn: list[Path]
-    """Clips to learn from."""
-    heldout: list[Path]
-    """Clips kept aside, to watch training and to set the threshold with."""
+    starts: Tensor
+    """(n,) the first row of every window."""
+    numbers: Tensor
+    """(n,) which clip each is of, from 0."""
 
-
-def split_clips(machine: Machine, share: float, seed: int) -> Split:
-    """Hold out ``share`` of the training clips, at least two of three, none of fewer.
-
-    The choice depends on the seed and the machine alone, so every training of a type agrees.
-    """
-    clips = machine.train
-    if len(clips) < 3 or not share:
-        return Split(machine, clips, [])
-    count = min(max(2, round(share * len(clips))), len(clips) - 1)
-    digest = hashlib.sha256(f"{machine.id.name} {seed}".encode()).digest()
-    order = np.random.default_rng(list(digest)).permutation(len(clips))
-    chosen = set(order[:count].tolist())
-    learn = [clip for i, clip in enumerate(clips) if i not in chosen]
-    return Split(machine, learn, [clips[i] for i in sorted(chosen)])
+    def __len__(self) -> int:
+        return int(self.numbers[-1]) + 1 if len(self.numbers) else 0
 
 
 class Corpus:
@@ -70,7 +51,7 @@ class Corpus:
 
     Args:
         splits: one per machine of the type.
-        logmels: of each machine's learn and held-out clips, by path.
+        logmels: of every clip of the splits, by path.
         spec: how frames become windows.
         features: how the log-Mel was made.
         device: where the tensor lives.
@@ -88,18 +69,15 @@ class Corpus:
     ) -> None:
         self.features = features
         self.splits = {split.machine.id.name: split for split in splits}
-        paths = [path for split in splits for path in split.learn + split.heldout]
+        paths = [path for split in splits for path in split.learn + split.unlearned]
         measured = {path: spec.measure(logmels[path]) for path in paths}
         self._first = dict(
             zip(paths, np.cumsum([0] + [len(measured[path]) for path in paths]), strict=False)
         )
         self._frames = {path: len(logmels[path]) for path in paths}
-        learn = np.concatenate([measured[p] for split in splits for p in split.learn])
-        mean = learn.mean(axis=0, dtype=np.float64).astype(np.float32)
-        spread = learn.std(axis=0, dtype=np.float64)
-        self.dead = (spread < DEAD_DB) | unheard(features)
-        scale = np.where(self.dead, DEAD_SCALE, np.maximum(spread, LEAST_SCALE_DB))
-        self.view = View(spec, mean, scale.astype(np.float32))
+        learn = [measured[path] for split in splits for path in split.learn]
+        self.view = standard_view(spec, learn, features)
+        self.dead = dead_bands(self.view)
         table = self.view.standardise(np.concatenate([measured[path] for path in paths]))
         noise = np.random.default_rng(seed).standard_normal((len(table), int(self.dead.sum())))
         table[:, self.dead] = noise
@@ -107,6 +85,8 @@ class Corpus:
         digest = hashlib.sha256(np.ascontiguousarray(table).tobytes())
         digest.update(repr([(str(p.name), self._frames[p]) for p in paths]).encode())
         self.digest = digest.hexdigest()
+        self.pooled: Corpus | None = None
+        """The same clips as the linear flow sees them, where a trained flow is held against it."""
 
     @property
     def device(self) -> torch.device:
@@ -117,7 +97,16 @@ class Corpus:
         """The first row of every window of the clips ``paths``: (n,) int64 on the device."""
         spec = self.view.spec
         starts = [spec.first_rows(self._frames[path]) + self._first[path] for path in paths]
-        return torch.from_numpy(np.concatenate(starts)).to(self.device)
+        return torch.from_numpy(np.concatenate([[], *starts]).astype(np.int64)).to(self.device)
+
+    def clips(self, paths: list[Path]) -> Clips:
+        """The windows of the clips ``paths``, each with the clip that it is of."""
+        spec = self.view.spec
+        counts = torch.tensor(
+            [len(spec.first_rows(self._frames[path])) for path in paths], dtype=torch.int64
+        )
+        numbers = torch.repeat_interleave(torch.arange(len(paths)), counts)
+        return Clips(self.starts(paths), numbers.to(self.device))
 
     def windows(self, starts: Tensor) -> Tensor:
         """The windows that begin at ``starts`` (N,), gathered as (N, T, M)."""
@@ -126,6 +115,11 @@ class Corpus:
             (len(self.table) - span + 1, span * width), (width, 1)
         )  # a view: windows overlap in memory
         return every[starts].view(-1, *self.view.shape)
+
+    def heard(self, starts: Tensor) -> Tensor:
+        """The same as when scoring: bands that never vary are 0."""
+        dead = torch.from_numpy(self.dead).to(self.device)  # (M,) or (T, M)
+        return self.windows(starts).masked_fill(dead, 0.0)
 
     def learn_starts(self, name: str) -> Tensor:
         """Windows that the machine ``name`` learns from."""
@@ -149,16 +143,41 @@ class Corpus:
             )
         return self.starts([path for learn in others for path in learn])
 
+    def clips_of(self, machine: MachineId) -> Split:
+        """A machine's clips, or those of all of the type."""
+        if not machine.is_type:
+            return self.splits[machine.name]
+        every = list(self.splits.values())
+        whole = Split(replace(every[0].machine, id=machine), [], [])
+        for split in every:
+            whole.learn.extend(split.learn)
+            whole.heldout.extend(split.heldout)
+            whole.validation.extend(split.validation)
+        return whole
+
+    def sister_paths(self, name: str) -> list[Path]:
+        """Clips of every other machine that none of them learns from, at most so many."""
+        every = [split.unlearned for key, split in self.splits.items() if key != name]
+        paths = [path for unlearned in every for path in unlearned]
+        most = min(len(paths), MOST_SISTER_CLIPS)
+        return [paths[k * len(paths) // most] for k in range(most)]
+
+    def without(self, name: str, paths: list[Path]) -> Corpus:
+        """The same, but that the machine ``name`` does not learn from ``paths``.
+
+        What was measured over all clips, the standardisation, stays.
+        """
+        other = copy.copy(self)
+        split = self.splits[name]
+        learn = [path for path in split.learn if path not in set(paths)]
+        other.splits = self.splits | {name: replace(split, learn=learn)}
+        left_out = repr([self._first[path] for path in paths])
+        other.digest = hashlib.sha256((self.digest + left_out).encode()).hexdigest()
+        return other
+
     def all_starts(self) -> Tensor:
         """Windows that all machines learn from."""
         return self.starts([path for split in self.splits.values() for path in split.learn])
-
-
-def unheard(features: Features) -> npt.NDArray[np.bool_]:
-    """(bands,) those that say more of the recorder's rate than of the machine."""
-    if features.logmel is None:
-        return np.zeros(features.bands, bool)
-    return features.logmel.beyond_passband(features.min_rate_hz)
 
 
 class Corpora:
@@ -175,7 +194,9 @@ class Corpora:
             DataError: a clip cannot be used, or a machine has too few.
         """
         dataset = Dataset.scan(recipe.data)
-        _check_enough(dataset.machine(recipe.machine.machine_type, recipe.machine.machine_id))
+        target = recipe.machine
+        if not target.is_type:  # a base says itself what it lacks
+            _check_enough(dataset.machine(target.machine_type, target.machine_id))
         shared = replace(recipe, machine=replace(recipe.machine, machine_id=""), loss=LossSpec())
         if self._corpus is None or (shared, device) != self._key:
             self._key, self._corpus = None, None
@@ -191,10 +212,8 @@ def load_corpus(dataset: Dataset, recipe: Recipe, device: torch.device) -> Corpu
         DataError: a clip cannot be used.
     """
     machines = dataset.of_type(recipe.machine.machine_type)
-    splits = [
-        split_clips(machine, recipe.holdout, recipe.seed) for machine in machines if machine.train
-    ]
-    paths = [path for split in splits for path in split.learn + split.heldout]
+    splits = [_split(machine, recipe) for machine in machines if machine.train]
+    paths = [path for split in splits for path in split.learn + split.unlearned]
     arrays, spec = dataset.holds_arrays, recipe.logmel
     features = Features(
         bands=spec.bands,
@@ -206,7 +225,21 @@ def load_corpus(dataset: Dataset, recipe: Recipe, device: torch.device) -> Corpu
     logmels = dict(zip(paths, read, strict=True))
     for path, logmel in logmels.items():
         check_length(path, len(logmel), recipe.settings.view)
-    return Corpus(splits, logmels, recipe.settings.view, features, device, recipe.seed)
+    corpus = Corpus(splits, logmels, recipe.settings.view, features, device, recipe.seed)
+    if recipe.settings.schedule and all(len(logmel) >= LINEAR.view.fewest for logmel in read):
+        cpu = torch.device("cpu")
+        corpus.pooled = Corpus(splits, logmels, LINEAR.view, features, cpu, recipe.seed)
+    return corpus
+
+
+def _split(machine: Machine, recipe: Recipe) -> Split:
+    """The machine's clips as the recipe divides them."""
+    settings = recipe.settings
+    few = settings.model.starts_fitted and len(machine.train) < FEWEST_STARTED
+    if few or settings.schedule is None:
+        # A linear flow tells how it would score each clip unlearned.
+        return split_clips(machine, 0.0 if few else recipe.holdout, recipe.seed)
+    return split_clips(machine, recipe.holdout, recipe.seed, VALIDATION_SHARE)
 
 
 def _check_enough(target: Machine) -> None:

@@ -15,8 +15,9 @@ from torch import Tensor
 from edgeflow.losses import LossSpec, loss_of
 from edgeflow.models.model import Model
 from edgeflow.models.spec import Schedule
-from edgeflow.training.checkpoint import load_checkpoint, save_checkpoint
+from edgeflow.training.checkpoint import Best, load_checkpoint, save_checkpoint
 from edgeflow.training.corpus import Corpus
+from edgeflow.training.criterion import Judge, mean_nll
 from edgeflow_runtime.documents import parsed
 from edgeflow_runtime.errors import ConfigError, DamagedRunError, TrainingError
 from edgeflow_runtime.progress import Progress
@@ -31,9 +32,6 @@ LOOK_INTERVAL = 20
 """Steps between looks at the device's numbers; each look waits for the device."""
 
 DIVERGED = "lower the learning rate or c; the last good checkpoint, if there is one, is kept"
-
-EVALUATION_BATCH = 256
-"""Windows scored at a time when no gradient is kept."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +53,33 @@ class Task:
     outliers: Tensor | None
     """(m,) first frames of the outliers' windows."""
     heldout: Tensor | None
-    """(h,) first frames of held-out normal windows, watched but not learned."""
+    """(h,) first frames of the threshold's normal windows: logged, and nothing depends on it."""
     seed: int
     """Seed of the batches."""
+    judge: Judge | None = None
+    """Tells the best epoch; the last is kept without one."""
+    counts_start: bool = False
+    """Whether the model as it is before the first epoch may be the best."""
+
+
+class Pace:
+    """Foresees a training's end from its second step: the first one also warms up."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._began: float | None = None
+        self._said = False
+
+    def stepped(self, seen: Tensor) -> None:
+        """A step is done; ``seen`` is waited for, as the device works on by itself."""
+        if self._said:
+            return
+        seen.tolist()
+        now = time.monotonic()
+        if self._began is not None:
+            self._progress.foresee(now - self._began)
+            self._said = True
+        self._began = now
 
 
 def train(model: Model, corpus: Corpus, task: Task) -> None:
@@ -71,50 +93,63 @@ def train(model: Model, corpus: Corpus, task: Task) -> None:
         StorageError: a checkpoint cannot be written.
     """
     optimiser = make_optimiser(model, task.schedule)
-    first = load_checkpoint(task.folder, model, optimiser) + 1
+    done, best = load_checkpoint(task.folder, model, optimiser)
+    first = done + 1
     rows = _kept_rows(task.folder, first)
+    if task.counts_start and not rows:
+        row, best = _watched(model, corpus, task, 0, None)
+        rows.append(json.dumps({"epoch": 0, **row}))
     steps = math.ceil(len(task.target) / task.schedule.batch)
     saved = time.monotonic()
     total = task.schedule.epochs
     with Progress(task.label, total * steps, "step", done=(first - 1) * steps) as progress:
+        pace = Pace(progress)
         for epoch in range(first, total + 1):
             began = time.monotonic()
-            sums = _train_epoch(model, corpus, task, optimiser, epoch, progress)
-            row = {"epoch": epoch, **sums, "seconds": round(time.monotonic() - began, 3)}
-            if task.heldout is not None and len(task.heldout):
-                row["heldout_nll"] = mean_nll(model, corpus, task.heldout)
+            sums = _train_epoch(model, corpus, task, optimiser, epoch, progress, pace)
             _check_weights(model, epoch)
-            rows.append(json.dumps(row))
+            watched, best = _watched(model, corpus, task, epoch, best)
+            seconds = round(time.monotonic() - began, 3)
+            rows.append(json.dumps({"epoch": epoch, **sums, **watched, "seconds": seconds}))
             if epoch == total or time.monotonic() - saved > SAVE_INTERVAL_S:
                 write_text(task.folder / LOG, "\n".join(rows) + "\n")
-                save_checkpoint(task.folder, epoch, model, optimiser)
+                save_checkpoint(task.folder, epoch, model, optimiser, best)
                 saved = time.monotonic()
 
 
-def last_row(folder: Path) -> dict[str, Any]:
-    """The last epoch's row of the log in ``folder``. Raises ``DamagedRunError``."""
+def _watched(
+    model: Model, corpus: Corpus, task: Task, epoch: int, best: Best | None
+) -> tuple[dict[str, Any], Best | None]:
+    """What an epoch gave on clips that it did not learn, and the best epoch up to now."""
+    row: dict[str, Any] = {}
+    if task.heldout is not None and len(task.heldout):
+        row["heldout_nll"] = mean_nll(model, corpus, task.heldout)
+    if task.judge is None:
+        return row, None
+    row |= task.judge.look(model, corpus)
+    if best is None or row["criterion"] < best.criterion:
+        best = Best.of(epoch, row["criterion"], model)
+    return row, best
+
+
+def log_rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of the log in ``folder``, one an epoch. Raises ``DamagedRunError``."""
     try:
-        rows = (folder / LOG).read_text(encoding="utf-8").splitlines()
-        row: dict[str, Any] = parsed(rows[-1])
-        if not {"epoch", "target_nll", "heldout_nll"} <= set(row):
+        lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
+        rows: list[dict[str, Any]] = [parsed(line) for line in lines]
+        if not {"epoch", "target_nll"} <= set(rows[-1]):
             raise ConfigError("it is no row of a log")
     except (OSError, ValueError, IndexError, TypeError, ConfigError) as error:
         raise DamagedRunError(f"'{folder / LOG}' is missing or damaged") from error
-    return row
+    return rows
 
 
 def make_optimiser(model: Model, schedule: Schedule) -> torch.optim.Optimizer:
     """The optimiser that ``schedule`` names; Adam in its fused form, which is faster."""
+    moved = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if schedule.optimiser == "adamax":
-        return torch.optim.Adamax(model.parameters(), lr=schedule.learning_rate, foreach=True)
-    return torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, fused=True)
-
-
-@torch.no_grad()
-def mean_nll(model: Model, corpus: Corpus, starts: Tensor) -> float:
-    """Mean NLL in nats per dimension of the windows that begin at ``starts`` (n,)."""
-    parts = [model.score(corpus.windows(part)) for part in torch.split(starts, EVALUATION_BATCH)]
-    return float(torch.cat(parts).double().mean())
+        return torch.optim.Adamax(moved, lr=schedule.learning_rate, foreach=True)
+    return torch.optim.Adam(moved, lr=schedule.learning_rate, fused=True)
 
 
 def batch_starts(task: Task, epoch: int) -> list[tuple[Tensor, Tensor | None]]:
@@ -137,6 +172,7 @@ def _train_epoch(
     optimiser: torch.optim.Optimizer,
     epoch: int,
     progress: Progress,
+    pace: Pace,
 ) -> dict[str, Any]:
     """One epoch; returns its means for the log."""
     batches = batch_starts(task, epoch)
@@ -144,6 +180,7 @@ def _train_epoch(
     looked = 0
     for step, (target, outliers) in enumerate(batches):
         seen[step] = _step(model, corpus, task, optimiser, target, outliers)
+        pace.stepped(seen[step])
         if step - looked + 1 >= LOOK_INTERVAL or step == len(batches) - 1:
             _check_finite(seen[looked : step + 1], epoch, looked, len(batches))
             progress.advance(_note(task, epoch, seen[step].tolist()), step + 1 - looked)
@@ -157,6 +194,7 @@ def _train_epoch(
         row["outlier_nll"] = outlier_nll
         row["outliers_passing"] = int(seen[:, 3].sum())
         row["outliers_passing_share"] = row["outliers_passing"] / drawn
+        row["outlier_steps_share"] = float((seen[:, 3] > 0).float().mean())
     return row
 
 

@@ -20,7 +20,8 @@ from edgeflow.models import build
 from edgeflow.models.model import Model
 from edgeflow.training.checkpoint import checkpoint_epoch, load_checkpoint
 from edgeflow.training.corpus import Corpus
-from edgeflow.training.loop import Task, mean_nll, train
+from edgeflow.training.criterion import mean_nll
+from edgeflow.training.loop import Task, train
 from edgeflow.training.recipe import Recipe
 from edgeflow_runtime.documents import parsed
 from edgeflow_runtime.errors import ConfigError, DamagedRunError, StorageError

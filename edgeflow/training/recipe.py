@@ -34,10 +34,17 @@ class Recipe(Document):
     """Share of each machine's training clips kept from training, to set the threshold with."""
     seed: int
     """Seed of everything random."""
+    cross_fit: int = 0
+    """Further trainings, each without one such part of the clips, which is then scored; or 0."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.holdout < 1:
             raise ConfigError(f"the held-out share lies between 0 and 1, found {self.holdout}")
+        if self.cross_fit and (self.cross_fit < 2 or self.settings.schedule is None):
+            raise ConfigError(
+                f"cross-fitting takes 2 parts or more, and a model that is trained; found "
+                f"{self.cross_fit} of a {self.settings.model.name}"
+            )
         if self.settings.schedule is None and self.loss.kind != "nll":
             raise ConfigError(
                 f"a {self.settings.model.name} is fitted in closed form, by its likelihood: leave "

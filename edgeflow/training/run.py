@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,18 @@ import numpy as np
 
 from edgeflow.models import build
 from edgeflow.models.model import Model
-from edgeflow.training.checkpoint import checkpoint_epoch, load_checkpoint
-from edgeflow.training.loop import last_row
-from edgeflow.training.recipe import Recipe, upgraded
+from edgeflow.training.checkpoint import checkpoint_epoch, load_best
+from edgeflow.training.ending import summary, warnings
+from edgeflow.training.loop import log_rows
+from edgeflow.training.recipe import upgraded
+from edgeflow.training.record import RunRecord
 from edgeflow_runtime.arrays import Scores
-from edgeflow_runtime.documents import Document, parsed
+from edgeflow_runtime.base import Base
+from edgeflow_runtime.bundle import BASE
+from edgeflow_runtime.calibration import threshold_from_scores
+from edgeflow_runtime.documents import parsed
 from edgeflow_runtime.errors import ConfigError, DamagedRunError, TrainingError
-from edgeflow_runtime.manifest import Features
+from edgeflow_runtime.manifest import Features, Threshold
 from edgeflow_runtime.tensors import read_tensors
 from edgeflow_runtime.views import View
 
@@ -25,33 +31,6 @@ STANDARD = "standard.safetensors"
 UNLEARNED = "unlearned.safetensors"
 OWN_DATA = "data"
 """Folder in a run's, of a data set that was cut for it."""
-RUN_VERSION = 2
-
-
-@dataclass(frozen=True)
-class RunRecord(Document):
-    """``run.json``: what was trained on what."""
-
-    run_version: int
-    """Version of the folder's layout."""
-    recipe: Recipe
-    """The settings."""
-    ceiling: float | None
-    """c that was used, in nats per dimension."""
-    data_digest: str
-    """SHA-256 of the features of every clip of the type, as they were trained on."""
-    arrays: bool
-    """Whether the data set holds log-Mel arrays."""
-    min_rate_hz: int
-    """The lowest rate among the type's recordings, 0 for arrays."""
-    learn: tuple[str, ...]
-    """The target's clips that were learned from, relative to the data set."""
-    heldout: tuple[str, ...]
-    """The target's clips that were held out."""
-    outliers: int
-    """How many clips of other machines took part."""
-    versions: dict[str, str]
-    """Versions of what trained it."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +45,8 @@ class TrainedRun:
     """The trained model, on the CPU, ready for inference."""
     view: View
     """What it sees of a clip."""
+    epoch: int
+    """The epoch that was kept, 0 being what the training started from."""
 
     @classmethod
     def load(cls, folder: str | Path) -> TrainedRun:
@@ -85,23 +66,16 @@ class TrainedRun:
                 "again to finish it"
             )
         model = build(record.recipe.settings.model)
-        load_checkpoint(folder, model)
-        return cls(folder, record, model.eval(), _view(folder, record))
+        kept = load_best(folder, model)
+        return cls(folder, record, model.eval(), _view(folder, record), kept)
 
     def __str__(self) -> str:
         """How the training ended, in a line."""
-        row = last_row(self.folder)
-        if self.record.recipe.settings.schedule is None:
-            return (
-                f"fitted, NLL {row['target_nll']:.4f}, left out {row['heldout_nll']:.4f}, "
-                f"{row['blend']:.0%} of the covariance from sisters"
-            )
-        text = (
-            f"trained, {row['epoch']} epochs, target NLL {row['target_nll']:.4f}, "
-            f"held-out {row['heldout_nll']:.4f}"
-        )
-        share = row.get("outliers_passing_share")
-        return text if share is None else f"{text}, {share:.1%} of outliers passing"
+        return summary(self.record, log_rows(self.folder), self.epoch)
+
+    def warnings(self) -> list[str]:
+        """What is wrong with how it ended, and what to do, a line each."""
+        return warnings(self.record, log_rows(self.folder), self.epoch)
 
     @property
     def data(self) -> Path:
@@ -115,6 +89,46 @@ class TrainedRun:
         record, recipe = self.record, self.record.recipe
         logmel = None if record.arrays else recipe.logmel
         return Features(self.view.shape[1], record.min_rate_hz, recipe.channel, logmel)
+
+    def base(self) -> Base | None:
+        """What machines are enrolled from, if it is a base's run.
+
+        Raises:
+            DamagedRunError: it cannot be read.
+        """
+        if not self.record.recipe.machine.is_type:
+            return None
+        path = self.folder / BASE
+        try:
+            return Base.from_tensors(read_tensors(path.read_bytes()))
+        except (OSError, ValueError, KeyError) as error:
+            raise DamagedRunError(
+                f"'{path}' is missing or damaged: delete the folder to train anew"
+            ) from error
+
+    def threshold(
+        self,
+        score: Callable[[tuple[str, ...]], Scores],
+        false_alarm_probability: float,
+        clip_seconds: float = 0.0,
+    ) -> Threshold:
+        """Where normal ends: from clips that the model has not learned.
+
+        Args:
+            score: gives the (n,) scores of held-out clips, by their names in the data set; asked
+                only where the training itself has not told how it would score clips unlearned.
+            false_alarm_probability: share of normal clips that may lie above.
+            clip_seconds: length of the clips, for the record.
+
+        Raises:
+            ConfigError: no share between 0 and 0.5.
+            DataError: there are too few clips, or a score is not finite.
+        """
+        unlearned, heldout = self.unlearned(), self.record.heldout
+        parts = [] if unlearned is None else [unlearned]
+        scores = np.concatenate([*parts, score(heldout)] if heldout or not parts else parts)
+        model_knows = self.model.least_score(), self.model.usual_spread
+        return threshold_from_scores(scores, false_alarm_probability, clip_seconds, *model_knows)
 
     def unlearned(self) -> Scores | None:
         """(n,) scores of the learned clips, each as if it had not been; ``None`` if not known.

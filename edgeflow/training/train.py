@@ -16,23 +16,22 @@ from edgeflow import __version__
 from edgeflow.dataset import Machine
 from edgeflow.losses import LossSpec
 from edgeflow.models import preset as settings_of
-from edgeflow.models.model import Model
-from edgeflow.training.closed_form import fit_into
+from edgeflow.training.closed_form import fit_into, linear_separation
 from edgeflow.training.corpus import Corpora, Corpus
-from edgeflow.training.loop import Task
-from edgeflow.training.loop import train as train_loop
-from edgeflow.training.pretraining import fresh_model, pretrained
+from edgeflow.training.machine import cross_fit as fit_parts
+from edgeflow.training.machine import is_trained, train_machine
 from edgeflow.training.recipe import Recipe
+from edgeflow.training.record import RUN_VERSION, RunRecord
 from edgeflow.training.run import (
     RECORD,
-    RUN_VERSION,
     STANDARD,
-    RunRecord,
+    UNLEARNED,
     TrainedRun,
     is_finished,
     read_record,
 )
-from edgeflow_runtime.errors import StorageError, TrainingError
+from edgeflow.training.start import start_of
+from edgeflow_runtime.errors import ConfigError, StorageError, TrainingError
 from edgeflow_runtime.logmel import LogMelSpec
 from edgeflow_runtime.storage import make_folder, write_bytes, write_text
 
@@ -44,13 +43,15 @@ def train(
     model: str = "linear",
     statistics: tuple[str, ...] = (),
     loss: str = "nll",
-    preset: str = "paper",
+    start: str = "fresh",
+    preset: str | None = None,
     epochs: int | None = None,
     ceiling: float | None = None,
     outlier_weight: float = 0.5,
     filterbank: str = "psf",
     channel: int | None = None,
     holdout: float | None = None,
+    cross_fit: int = 0,
     seed: int = 0,
     device: str = "auto",
     corpora: Corpora | None = None,
@@ -60,13 +61,16 @@ def train(
     The same call again goes on where it was interrupted, and does nothing where all is done.
 
     Args:
-        machine: from :meth:`~edgeflow.dataset.Dataset.machine`.
+        machine: from :meth:`~edgeflow.dataset.Dataset.machine`, or for a base from
+            :meth:`~edgeflow.dataset.Dataset.whole_type`.
         out: folder of the run.
         model: name in :data:`edgeflow.models.MODELS`.
         statistics: of a pooled view, in place of the preset's view; see
             :mod:`edgeflow_runtime.pooling`.
         loss: name in :data:`edgeflow.losses.LOSSES`.
-        preset: ``paper`` or ``small``.
+        start: ``linear`` to train a MAF whose first layer is the machine's linear flow, on pooled
+            statistics; ``fresh`` otherwise.
+        preset: ``paper`` or ``small``; ``small`` on a CPU and ``paper`` on a GPU if not given.
         epochs: passes over the target's windows; the preset's if not given.
         ceiling: c of equations (4) and (5), nats per dimension; taken from pre-training if not
             given.
@@ -74,7 +78,10 @@ def train(
         filterbank: ``psf`` or ``slaney``.
         channel: the channel to listen to; the first is 0.
         holdout: share of the training clips kept to set the threshold with; a tenth if not given,
-            and none for a closed form, which tells how it would score each clip unlearned.
+            and none for a closed form or with ``cross_fit``, which tell how each clip would be
+            scored unlearned.
+        cross_fit: further trainings, each without one such part of the learned clips, which set
+            the threshold with it.
         seed: of everything random.
         device: ``auto``, ``cpu`` or ``cuda``.
         corpora: the same for every machine of a data set, so that each type is read once.
@@ -84,9 +91,13 @@ def train(
         TrainingError: the folder holds another training, or the loss is not finite.
         DataError: the data set does not allow this training.
     """
-    settings = settings_of(model, preset, epochs=epochs, statistics=statistics)
+    place = device_of(device)
+    size = preset or ("paper" if place.type == "cuda" else "small")
+    settings = settings_of(model, size, epochs=epochs, statistics=statistics, start=start)
+    if machine.id.is_type and settings.schedule:
+        raise ConfigError(f"a base is a linear flow, not a {model}: leave --model out")
     if holdout is None:
-        holdout = 0.1 if settings.schedule else 0.0
+        holdout = 0.1 if settings.schedule and not cross_fit else 0.0
     recipe = Recipe(
         data=str(machine.root.resolve()),
         machine=machine.id,
@@ -96,8 +107,9 @@ def train(
         channel=channel,
         holdout=holdout,
         seed=seed,
+        cross_fit=cross_fit,
     )
-    train_run(recipe, Path(out), device_of(device), corpora)
+    train_run(recipe, Path(out), place, corpora)
     return TrainedRun.load(out)
 
 
@@ -132,6 +144,11 @@ def train_run(
             f"'{folder}' holds a training with other settings ({_difference(record.recipe, recipe)}"
             "): choose another folder or delete it"
         )
+    if record is not None and record.run_version < RUN_VERSION and not is_finished(folder):
+        raise TrainingError(
+            f"'{folder}' was begun by an older edgeflow, which divided the clips otherwise: choose "
+            "another folder or delete it"
+        )
     if is_finished(folder):
         TrainedRun.load(folder)  # a finished run that is damaged is no finished run
         return False
@@ -162,42 +179,22 @@ def _train_into(folder: Path, recipe: Recipe, record: RunRecord | None, corpus: 
             f"'{folder}' was begun on other clips than '{recipe.data}' holds now: choose another "
             "folder or delete it"
         )
-    name = recipe.machine.name
-    settings = recipe.settings
-    start = None if settings.schedule is None else _start(recipe, corpus)
+    closed = recipe.settings.schedule is None
+    start = None if closed else start_of(recipe, corpus)
     standard = {"mean": corpus.view.mean, "scale": corpus.view.scale}
     write_bytes(folder / STANDARD, save(standard))
     _write_record(folder, recipe, corpus, start[1] if start else None)
-    if start is None or settings.schedule is None:
+    if start is None:
         fit_into(folder, recipe, corpus)
         return
-    model, ceiling = start
-    task = Task(
-        folder=folder,
-        label=f"training {name}",
-        schedule=settings.schedule,
-        loss=recipe.loss,
-        ceiling=ceiling,
-        target=corpus.learn_starts(name),
-        outliers=corpus.outlier_starts(name) if recipe.loss.uses_outliers else None,
-        heldout=corpus.heldout_starts(name),
-        seed=recipe.seed,
-    )
-    train_loop(model, corpus, task)
-
-
-def _start(recipe: Recipe, corpus: Corpus) -> tuple[Model, float | None]:
-    """The model to start from, and c."""
-    name = recipe.machine.name
-    if not recipe.loss.uses_outliers:
-        return fresh_model(recipe, corpus, corpus.learn_starts(name)), None
-    corpus.outlier_starts(name)  # says that there are none before minutes go by
-    model, reached = pretrained(recipe, corpus)
-    return model, reached if recipe.loss.ceiling is None else recipe.loss.ceiling
+    parts = recipe.cross_fit and is_trained(recipe, corpus)
+    if parts and not (folder / UNLEARNED).exists():
+        fit_parts(folder, recipe, corpus)
+    train_machine(folder, f"training {recipe.machine.name}", recipe, corpus, start)
 
 
 def _write_record(folder: Path, recipe: Recipe, corpus: Corpus, ceiling: float | None) -> None:
-    split = corpus.splits[recipe.machine.name]
+    split = corpus.clips_of(recipe.machine)
     others = [s.learn for name, s in corpus.splits.items() if name != recipe.machine.name]
     root = split.machine.root
     record = RunRecord(
@@ -207,8 +204,10 @@ def _write_record(folder: Path, recipe: Recipe, corpus: Corpus, ceiling: float |
         data_digest=corpus.digest,
         arrays=corpus.features.logmel is None,
         min_rate_hz=corpus.features.min_rate_hz,
-        learn=tuple(path.relative_to(root).as_posix() for path in split.learn),
-        heldout=tuple(path.relative_to(root).as_posix() for path in split.heldout),
+        learn=_names(split.learn, root),
+        heldout=_names(split.heldout, root),
+        validation=_names(split.validation, root),
+        linear_separation=linear_separation(corpus, recipe.machine.name),
         outliers=sum(map(len, others)) if recipe.loss.uses_outliers else 0,
         versions={
             "edgeflow": __version__,
@@ -218,6 +217,11 @@ def _write_record(folder: Path, recipe: Recipe, corpus: Corpus, ceiling: float |
         },
     )
     write_text(folder / RECORD, json.dumps(record.to_dict(), indent=2) + "\n")
+
+
+def _names(paths: list[Path], root: Path) -> tuple[str, ...]:
+    """Clips as they are called in the data set."""
+    return tuple(path.relative_to(root).as_posix() for path in paths)
 
 
 def _difference(old: Recipe, new: Recipe) -> str:

@@ -10,18 +10,20 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from edgeflow.models.linear import LinearFlow
 from edgeflow.training.run import TrainedRun
 from edgeflow_export.audio_from_run import AudioPart, audio_from_run
-from edgeflow_export.bundle_writer import write_bundle
 from edgeflow_export.gate import ClipWindows
 from edgeflow_export.onnx_from_model import keep_metadata, model_from_trained
-from edgeflow_export.parity import Parity, check_parity
+from edgeflow_export.parity import Parity, check_parity, check_replaceable
 from edgeflow_export.precision import TypedGraph, check_tolerance, give_precision, nll_tolerance
 from edgeflow_export.run_clips import RunClips, evenly
 from edgeflow_runtime.arrays import Nll, Scores, Windows
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.protocol import nll_of
-from edgeflow_runtime.calibration import advice, threshold_from_scores
+from edgeflow_runtime.base import Base
+from edgeflow_runtime.bundle_writer import write_bundle
+from edgeflow_runtime.calibration import advice, probability
 from edgeflow_runtime.errors import ConfigError, ExportError
 from edgeflow_runtime.limits import check_claims, check_manifest
 from edgeflow_runtime.manifest import (
@@ -107,7 +109,8 @@ def export(
     path: str | Path,
     *,
     data: str | Path | None = None,
-    false_alarm_probability: float = 0.01,
+    false_alarm_probability: float | str = 0.01,
+    listen: str | None = None,
     precision: str = "fp32",
     audio_in: str | None = None,
 ) -> Exported:
@@ -117,16 +120,18 @@ def export(
         run: a finished run, or its folder.
         path: where the bundle goes.
         data: the data set, where it has moved since training.
-        false_alarm_probability: share of normal clips that may lie above the threshold.
+        false_alarm_probability: share of normal clips that may lie above the threshold; a number,
+            ``"1%"``, or a rate per time as ``"1 per week"``.
+        listen: with a rate per time, how often a clip is judged: ``"every 10 s"``.
         precision: ``fp32``, ``fp16``, ``int8`` or ``auto``.
         audio_in: ``float32`` or ``int16`` to add a graph that starts at such samples.
 
     Raises:
         ExportError: as :func:`bundle_from_run` does.
+        ConfigError: the rate is none.
     """
-    options = ExportOptions(
-        Path(data) if data else None, false_alarm_probability, precision, audio_in
-    )
+    rate = probability(false_alarm_probability, listen)
+    options = ExportOptions(Path(data) if data else None, rate, precision, audio_in)
     loaded = run if isinstance(run, TrainedRun) else TrainedRun.load(run)
     return bundle_from_run(loaded, Path(path), options)
 
@@ -153,10 +158,8 @@ def bundle_from_run(
         StorageError: the disk refuses the write.
     """
     clips = RunClips(run, options.data or run.data)
-    if options.audio_in and clips.logmel is None:
-        raise ExportError(
-            "--audio-in needs a monitor that listens to sound: this one takes log-Mel arrays"
-        )
+    base = run.base()
+    _check_options(options, base, clips)
     say("folding and exporting")
     model = model_from_trained(run.model)
     exact = OnnxRuntimeBackend(model.SerializeToString())
@@ -164,12 +167,16 @@ def bundle_from_run(
     heldout, learned = clips.windows(run.record.heldout), clips.windows(run.record.learn)
     compared = dict(list((heldout | learned).items())[:PARITY_CLIPS])
     parity = check_parity(run.model, exact, compared)
+    if base:
+        assert isinstance(run.model, LinearFlow)
+        say("comparing with another trained flow once its constants are written into the graph")
+        check_replaceable(model.SerializeToString(), base, run.model, compared)
     say("setting the threshold")
     seconds = clips.seconds([*run.record.heldout, *run.record.learn])
-    unlearned = run.unlearned()
-    scores = _scores(exact, heldout.values()) if unlearned is None else unlearned
-    threshold = threshold_from_scores(
-        scores, options.false_alarm_probability, seconds, run.model.least_score()
+    threshold = run.threshold(
+        lambda names: _scores(exact, [heldout[name] for name in names]),
+        options.false_alarm_probability,
+        seconds,
     )
     graph = _typed(clips, model, exact, heldout, learned, threshold.value, options, say)
     audio = None
@@ -181,10 +188,10 @@ def bundle_from_run(
     golden = clips.golden(OnnxRuntimeBackend(onnx_flow)) | (audio.golden if audio else {})
     if graph.gate:
         check_tolerance(nll_tolerance(graph.gate), golden["nll"])
-    manifest = _manifest(run, threshold, graph, audio)
+    manifest = _manifest(run, threshold, graph, audio, base)
     _check_claims(manifest, golden["nll"])
-    onnx_audio = audio.onnx if audio else None
-    write_bundle(path, manifest, onnx_flow, clips.frontend(), golden, onnx_audio)
+    onnx_audio, tensors = audio.onnx if audio else None, base.tensors() if base else None
+    write_bundle(path, manifest, onnx_flow, clips.frontend(), golden, onnx_audio, tensors)
     return Exported(path, parity, threshold, graph, audio)
 
 
@@ -195,6 +202,19 @@ def _check_claims(manifest: Manifest, golden: Nll) -> None:
         check_claims(manifest.threshold.value, manifest.tolerances.nll, golden)
     except ConfigError as error:
         raise ExportError(f"no board would take this bundle: {error}") from error
+
+
+def _check_options(options: ExportOptions, base: Base | None, clips: RunClips) -> None:
+    """Refuse what this run cannot become, before minutes go by."""
+    if base and (options.audio_in or options.precision != "fp32"):
+        raise ExportError(
+            "a base is exported in float32 and without --audio-in: a board writes a machine's "
+            "constants into its graph"
+        )
+    if options.audio_in and clips.logmel is None:
+        raise ExportError(
+            "--audio-in needs a monitor that listens to sound: this one takes log-Mel arrays"
+        )
 
 
 def _typed(
@@ -222,7 +242,11 @@ def _scores(backend: OnnxRuntimeBackend, clips: Iterable[Windows]) -> Scores:
 
 
 def _manifest(
-    run: TrainedRun, threshold: Threshold, graph: TypedGraph, audio: AudioPart | None
+    run: TrainedRun,
+    threshold: Threshold,
+    graph: TypedGraph,
+    audio: AudioPart | None,
+    base: Base | None,
 ) -> Manifest:
     record, recipe = run.record, run.record.recipe
     versions = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
@@ -237,7 +261,7 @@ def _manifest(
         training=Training(
             model=recipe.settings.model.name,
             loss=recipe.loss.kind,
-            epochs=recipe.settings.epochs,
+            epochs=run.epoch,
             seed=recipe.seed,
             target_clips=len(record.learn),
             outlier_clips=record.outliers,
@@ -249,4 +273,5 @@ def _manifest(
         overrides=graph.overrides,
         gate=graph.gate,
         audio=audio.graph if audio else None,
+        enrolment=base.record(blend=1.0) if base else None,
     )

@@ -10,10 +10,10 @@ import click
 
 from edgeflow_runtime.cli.options import (
     FaultTally,
-    FiniteFloat,
     NamedPath,
     audio_in_option,
     given,
+    listen_option,
     warn,
 )
 
@@ -46,9 +46,10 @@ def _apart(args: list[str]) -> Iterator[str]:
 )  # fmt: skip
 @click.option("--data", type=NamedPath(), help="The data set, if it has moved.")
 @click.option(
-    "--false-alarms", type=FiniteFloat(0, 0.5, min_open=True, max_open=True), default=0.01,
-    show_default=True, help="Share of normal clips that the threshold lets alarm.",
+    "--false-alarms", default="1%", show_default=True,
+    help="Normal clips that the threshold lets alarm: a share, as 1% or 0.01, or '1 per week'.",
 )  # fmt: skip
+@listen_option
 @click.option(
     "--precision", type=click.Choice(["fp32", "fp16", "int8", "auto"]), default="fp32",
     show_default=True, help="Of the couplings' networks; auto takes the cheapest that will do.",
@@ -64,7 +65,8 @@ def export(
     run: Path,
     output: Path,
     data: Path | None,
-    false_alarms: float,
+    false_alarms: str,
+    listen: str | None,
     precision: str,
     audio_in: bool,
     audio_encoding: str,
@@ -72,7 +74,8 @@ def export(
     """Export a run as a bundle for the board.
 
     The flow is folded and exported to ONNX, its operators are checked against TensorRT's, its score
-    against the trained flow's on real windows, and a threshold is set from held-out normal clips. A
+    against the trained flow's on real windows, and a threshold is set from normal clips that were
+    not learned. A
     reduced precision must keep ranks, verdicts and AUC on clips that the flow did not learn from.
     """
     if not audio_in and given(context, "audio_encoding"):
@@ -83,9 +86,10 @@ def export(
         require(package, "export")
     from edgeflow.training.run import TrainedRun, find_runs
     from edgeflow_export.bundle_from_run import ExportOptions, bundle_from_run
+    from edgeflow_runtime.calibration import probability
 
     encoding = audio_encoding if audio_in else None
-    options = ExportOptions(data, false_alarms, precision, encoding)
+    options = ExportOptions(data, probability(false_alarms, listen), precision, encoding)
 
     folders = find_runs(run)
     with FaultTally() as tally:

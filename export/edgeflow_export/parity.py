@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from edgeflow.models.linear import LinearFlow
 from edgeflow.models.model import Model
 from edgeflow_export.audio_onnx import AUDIO_OUTPUTS
 from edgeflow_runtime.arrays import Array
+from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.protocol import Backend, filled, nll_of
+from edgeflow_runtime.base import FEWEST_OF_EACH, Base
 from edgeflow_runtime.errors import ExportError, ParityError
 from edgeflow_runtime.limits import ROUNDING
+from edgeflow_runtime.linear_fit import Sisters, fit_linear
 from edgeflow_runtime.logmel import LogMel
+from edgeflow_runtime.onnx_weights import replace_initializers
 from edgeflow_runtime.views import View
 from edgeflow_runtime.whole_clips import AudioGraph, encode
 
@@ -70,6 +76,28 @@ def check_parity(flow: Model, backend: Backend, clips: dict[str, Array]) -> Pari
             "is allowed"
         )
     return parity
+
+
+def check_replaceable(onnx: bytes, base: Base, flow: LinearFlow, clips: dict[str, Array]) -> None:
+    """Enrol a sister as a board does, and compare the graph with torch once more.
+
+    Args:
+        onnx: the base's graph.
+        base: the sisters.
+        flow: the base's flow, which becomes the sister's.
+        clips: (n, T, M) standardised windows by clip name.
+
+    Raises:
+        BundleError: the graph lacks a constant that a board would write.
+        ParityError: with the sister's constants it is not the sister's flow.
+    """
+    name, *others = base.sisters
+    sisters = Sisters([base.sisters[other] for other in others])
+    fit = fit_linear(base.sisters[name][:FEWEST_OF_EACH], sisters, base.floor)
+    enrolled = copy.deepcopy(flow)
+    enrolled.take(fit)
+    replaced = replace_initializers(onnx, fit.constants())
+    check_parity(enrolled, OnnxRuntimeBackend(replaced), clips)
 
 
 MAX_AUDIO_DIFFERENCE = 1e-3

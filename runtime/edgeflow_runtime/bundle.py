@@ -47,6 +47,12 @@ MEMBERS = (FLOW, FRONTEND, GOLDEN)
 AUDIO = "audio.onnx"
 """A further member, of bundles that hold the graph which starts at the samples."""
 
+BASE = "base.safetensors"
+"""A further member, of bases and of bundles that were enrolled from one."""
+
+SISTER = "sister:"
+"""What the name of a sister's rows begins with, among the tensors of :data:`BASE`."""
+
 DIGEST = "sha256"
 """The manifest's key for its own hash, taken over its canonical JSON without this key."""
 
@@ -83,6 +89,9 @@ class Bundle:
     audio_onnx: bytes | None = None
     """The graph from samples to scores, if there is one: to ``nll`` (clips, windows), ``score``
     (clips,) and ``nll_map`` (clips, windows, t, m)."""
+    base: dict[str, Array] | None = None
+    """What machines are enrolled from, if it is a base or was enrolled: see
+    :class:`~edgeflow_runtime.base.Base`."""
 
     @classmethod
     def load(cls, path: str | Path) -> Bundle:
@@ -127,6 +136,14 @@ class Bundle:
             )
         return graph
 
+    def check_judges(self) -> None:
+        """Refuse a base, which is no monitor. Raises :class:`BundleError`."""
+        if self.manifest.machine.is_type:
+            raise BundleError(
+                f"'{self.path}' is a base for machines of the type {self.manifest.machine.name}, "
+                "not a monitor of one: enrol a machine with 'edgeflow enroll'"
+            )
+
     def audio_graph(self) -> AudioGraph:
         """What the graph that starts at the samples takes. Raises as :meth:`graph` does."""
         self.graph(names.AUDIO)
@@ -147,6 +164,7 @@ class Bundle:
             raise BundleIntegrityError(f"'{self.path}': the manifest and {AUDIO} do not agree")
         self._check_frontend()
         self._check_golden()
+        self._check_base()
         for name, member in ((names.FLOW, FLOW), (names.AUDIO, AUDIO)):
             if member in self.manifest.members:
                 try:
@@ -200,6 +218,23 @@ class Bundle:
                     f"is of shape {tensor.shape} and type {tensor.dtype}"
                 )
 
+    def _check_base(self) -> None:
+        """Hold what machines are enrolled from against the manifest."""
+        enrolment, tensors = self.manifest.enrolment, self.base
+        if enrolment is None or tensors is None:
+            if enrolment is not None or tensors is not None or self.manifest.machine.is_type:
+                raise BundleIntegrityError(f"'{self.path}': the manifest and {BASE} do not agree")
+            return
+        dims = self.manifest.view.rows * self.manifest.features.bands
+        wanted: dict[str, Sizes] = {"floor": (dims,), "own": (enrolment.clips, dims)}
+        wanted |= {SISTER + name: (clips, dims) for name, clips in enrolment.sisters.items()}
+        if tensors.keys() != wanted.keys():
+            raise BundleIntegrityError(f"'{self.path}': {BASE} is not what the manifest says")
+        self._check_tensors(BASE, tensors, wanted)
+        for name, tensor in tensors.items():
+            if not np.isfinite(tensor).all():
+                raise BundleIntegrityError(f"'{self.path}': {BASE}: {name!r} is not finite")
+
 
 def _load(path: Path) -> Bundle:
     """Read, understand and check a bundle."""
@@ -223,6 +258,7 @@ def _load(path: Path) -> Bundle:
         _read_tensors(path, FRONTEND, members),
         _read_tensors(path, GOLDEN, members),
         bytes(members[AUDIO]) if AUDIO in members else None,
+        _read_tensors(path, BASE, members) if BASE in members else None,
     )
     bundle._check()
     return bundle

@@ -56,6 +56,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "PoolSpec.hop": (0, 1 << 20),
     "Threshold.false_alarm_probability": (0, 1),
     "Threshold.clip_seconds": (0, 86400),
+    "Threshold.usual_spread": (0, 10),
     "Tolerances.logmel_db": (0, 0.1),
     "Tolerances.nll": (0, 1),
     "Gate.auc_change": (0, 1),

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edgeflow_runtime.arrays import Array
 from edgeflow_runtime.errors import DataError
 
 Rows = npt.NDArray[np.float64]
@@ -74,6 +75,17 @@ class LinearFit:
     def of_distances(self, distances: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The NLL that squared distances mean."""
         return 0.5 * distances / len(self.mean) + self.least_nll
+
+    def constants(self) -> dict[str, Array]:
+        """The float32 constants of the exported graph, by name."""
+        dims = len(self.mean)
+        exact = {
+            "conditioners.0.weight": self.inverse - np.eye(dims),
+            "shift": -self.inverse @ self.mean,
+            "scale": math.sqrt(0.5 / dims) / self.scale,
+            "constant": np.array(self.least_nll / dims),
+        }
+        return {name: value.astype(np.float32) for name, value in exact.items()}
 
 
 class Sisters:
@@ -135,7 +147,17 @@ def fit_linear(
 def unlearned_nll(
     fit: LinearFit, target: Rows, sisters: Sisters, floor: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    r"""The NLL (n,) of each clip that was learned, as if it alone had not been.
+    """The NLL (n,) of each clip that was learned, as if it alone had not been.
+
+    It is what :func:`unlearned_distances` mean by the fit: (0,) of a single clip.
+    """
+    return fit.of_distances(unlearned_distances(fit, target, sisters, floor))
+
+
+def unlearned_distances(
+    fit: LinearFit, target: Rows, sisters: Sisters, floor: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    r"""The squared distance (n,) of each clip that was learned, as if it alone had not been.
 
     Few clips are left out one by one, at the blend of the fit; of more than :data:`REFITTED` each
     is taken out of mean and covariance,
@@ -160,10 +182,11 @@ def unlearned_nll(
     if n <= REFITTED:
         every = np.arange(n)
         fits = (fit_linear(target[every != k], sisters, floor, fit.blend) for k in every)
-        return np.concatenate([one.nll(target[k : k + 1]) for k, one in enumerate(fits)])
+        return np.concatenate([one.distances(target[k : k + 1]) for k, one in enumerate(fits)])
     q = fit.distances(target)
     own = (1 - fit.shrinkage) * (1 - fit.blend) * n / (n - 1) ** 2
-    return fit.of_distances((n / (n - 1)) ** 2 * q / np.maximum(1 - own * q, 1e-9))
+    out: npt.NDArray[np.float64] = (n / (n - 1)) ** 2 * q / np.maximum(1 - own * q, 1e-9)
+    return out
 
 
 def choose_blend(target: Rows, sisters: Sisters, floor: npt.NDArray[np.float64]) -> float:

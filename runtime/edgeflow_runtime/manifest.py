@@ -33,7 +33,7 @@ class MachineId(Document):
     machine_type: str
     """For example ``fan``."""
     machine_id: str
-    """For example ``00``."""
+    """For example ``00``; empty for a whole type."""
 
     def __post_init__(self) -> None:
         for text in (self.machine_type, self.machine_id):
@@ -45,8 +45,13 @@ class MachineId(Document):
 
     @property
     def name(self) -> str:
-        """For example ``fan_id_00``."""
-        return f"{self.machine_type}_id_{self.machine_id}"
+        """For example ``fan_id_00``; of a whole type ``fan``."""
+        return f"{self.machine_type}_id_{self.machine_id}" if self.machine_id else self.machine_type
+
+    @property
+    def is_type(self) -> bool:
+        """Whether all machines of the type are meant, as of a base."""
+        return not self.machine_id
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,11 @@ class Threshold(Document):
     """The rate that it really gives lies with 90 % confidence above this; ``None`` if unknown."""
     rate_high: float | None = None
     """And below this."""
+    least: float | None = None
+    """The score of the likeliest sound, from which distances are taken; ``None`` if unknown."""
+    usual_spread: float | None = None
+    """How far the logarithms of these distances usually spread in this kind of model; ``None`` if
+    unknown."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +159,20 @@ class Gate(Document):
 
 
 @dataclass(frozen=True)
+class Enrolment(Document):
+    """What a base lends, or an enrolled machine borrowed."""
+
+    sisters: dict[str, int]
+    """Clips of each sister, by name."""
+    clips: int
+    """Clips of the machine's own; 0 of a base."""
+    blend: float
+    """The share of the covariance that is the sisters'."""
+    unlike: tuple[str, ...]
+    """In what the machine is unlike them, ``mean`` or ``spread``; it then borrowed nothing."""
+
+
+@dataclass(frozen=True)
 class Manifest(Document):
     """The whole of ``manifest.json``."""
 
@@ -179,6 +203,8 @@ class Manifest(Document):
     """What the reduced precision costs; ``None`` for ``fp32``."""
     audio: AudioGraph | None = None
     """The graph that starts at the samples, if the bundle holds one."""
+    enrolment: Enrolment | None = None
+    """Sisters and own clips, if it is a base or was enrolled from one."""
 
 
 def upgraded(document: dict[str, Any]) -> dict[str, Any]:

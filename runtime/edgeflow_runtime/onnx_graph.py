@@ -110,7 +110,7 @@ class Graph:
     """By name."""
 
 
-def read_graph(content: bytes) -> Graph:
+def read_graph(content: bytes | bytearray) -> Graph:
     """Read a serialised ``ModelProto``.
 
     Raises:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,7 @@ class Spread(Statistic):
 MEAN, MAX = Ranked(), Ranked(decay=0.0)
 
 
+@cache
 def statistic(text: str) -> Statistic:
     """The statistic that ``text`` writes; see this module.
 

@@ -66,6 +66,14 @@ class Progress:
             self._said = time.monotonic()
             print(f"{self._label}{self._state()}  {note}".rstrip(), file=sys.stderr, flush=True)
 
+    def foresee(self, unit_s: float) -> None:
+        """Say in a log how long the rest takes at ``unit_s`` a unit; a bar says so itself."""
+        rest = None if self._total is None else self._total - self._done
+        if self._bar is None and rest and rest * unit_s >= LOG_INTERVAL_S:
+            seconds = rest * unit_s
+            span = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+            print(f"{self._label}: about {span} for {rest} {self._unit}s", file=sys.stderr)
+
     def show(self, phase: str, done: int, steps: int) -> None:
         """Say which phase goes on, and how far it is; ``steps`` is 0 where nobody knows."""
         self.advance(f"{phase} {done}/{steps}" if steps else phase, steps=0)

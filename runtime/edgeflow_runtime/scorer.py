@@ -116,13 +116,14 @@ class Scorer:
                 :class:`RuntimeWarning` if not given.
 
         Raises:
-            BundleError: the bundle cannot be trusted or read, or lacks the graph.
+            BundleError: the bundle cannot be trusted or read, lacks the graph, or is a base.
             ConfigError: the threshold tells nothing apart, or ``every`` is no length, or none for
                 the graph.
             BackendError: no backend as asked for can be opened, or it does not give the golden
                 scores.
         """
         bundle = Bundle.load(path)
+        bundle.check_judges()
         threshold = _threshold(bundle, threshold)  # before the GPU is taken
         judged_seconds(bundle, every, audio_in=audio_in)
         graph = AUDIO if audio_in else FLOW

@@ -40,7 +40,16 @@ def test_quick_run_reports_every_row(tmp_path: Path) -> None:
         assert all(math.isfinite(n) and n >= 0 for n in numbers), row
         assert (row["reference"] is None) == (row["ratio"] is None)
     names = " ".join(row["what"] for row in rows)
-    for part in ("psf", "slaney", "Glow, file", "MAF, file", "flow alone", "--help", "peak memory"):
+    for part in (
+        "psf",
+        "slaney",
+        "linear flow",
+        "Glow, file",
+        "MAF, file",
+        "flow alone",
+        "--help",
+        "peak memory",
+    ):
         assert part in names
     agreement = next(row for row in rows if "difference" in row["what"])
     assert agreement["reached"] is True

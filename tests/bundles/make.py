@@ -11,6 +11,7 @@ paths of the machine that exported.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -87,6 +88,33 @@ def make_todays(folder: Path) -> None:
         train_run(recipe_of(model, view, folder), folder / name, torch.device("cpu"))
         export(folder / name, HERE / f"{name}.edgeflow")
     export(folder / "maf", HERE / "maf_audio.edgeflow", audio_in="float32")
+    make_base(folder)
+
+
+def make_base(folder: Path) -> None:
+    """A base of three fans, from which the tests enrol a fourth."""
+    import torch
+
+    from edgeflow.models.linear import LinearSpec
+    from edgeflow.models.maf import MAFSpec
+    from edgeflow.models.spec import ModelSettings
+    from edgeflow.synth import SynthSpec, synthesise
+    from edgeflow.training.train import train_run
+    from edgeflow_export.bundle_from_run import export
+    from edgeflow_runtime.manifest import MachineId
+    from edgeflow_runtime.views import PoolSpec, WindowSpec
+
+    synthesise(folder / "sisters", SynthSpec(("fan",), machines=3, clips=12, seconds=1.0))
+    view = PoolSpec(("mean", "max", "spread:32"))
+    recipe = dataclasses.replace(
+        recipe_of(MAFSpec(**MAF), WindowSpec(4, 4), folder),
+        data=str(folder / "sisters"),
+        machine=MachineId("fan", ""),
+        settings=ModelSettings(LinearSpec(bands=32), view),
+        holdout=0.0,
+    )
+    train_run(recipe, folder / "base", torch.device("cpu"))
+    export(folder / "base", HERE / "fan.base.edgeflow", false_alarm_probability=0.05)
 
 
 def recipe_of(model: ModelSpec, view: WindowSpec, folder: Path) -> Recipe:
@@ -161,8 +189,8 @@ def make_old(bundle: str, folder: Path) -> dict[str, float]:
 def drop_stack_traces(path: Path) -> None:
     """Write an old bundle again, by the old code, without them."""
     import onnx
-
     from edgeflow_export.bundle_writer import write_bundle
+
     from edgeflow_runtime.bundle import Bundle
 
     whole = Bundle.load(path)

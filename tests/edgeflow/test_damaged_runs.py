@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from edgeflow.training.loop import LOG, last_row
+from edgeflow.training.loop import LOG, log_rows
 from edgeflow.training.run import RECORD, STANDARD, TrainedRun
 from edgeflow_runtime.errors import DamagedRunError, TrainingError
 
@@ -56,4 +56,4 @@ def test_a_damaged_file_is_named_in_one_line(run_folder: Path, tmp_path: Path, d
 def test_a_log_that_is_none(tmp_path: Path, row: str):
     (tmp_path / LOG).write_text(f"{row}\n")
     with pytest.raises(DamagedRunError, match="missing or damaged"):
-        last_row(tmp_path)
+        log_rows(tmp_path)

@@ -11,8 +11,10 @@ import soundfile
 from safetensors.numpy import save
 from soxr import resample
 
+from edgeflow.band_spread import BandSpread
 from edgeflow.dataset import Dataset
 from edgeflow.features import FeatureStore
+from edgeflow.standard import LEAST_SCALE_DB
 from edgeflow.survey import survey
 from edgeflow_runtime.errors import DataError
 from edgeflow_runtime.logmel import LogMel, LogMelSpec
@@ -153,3 +155,47 @@ def test_a_clip_that_cannot_be_used_is_named(sounds: Path, tmp_path: Path):
     (tmp_path / "bad.wav").write_bytes(b"not a sound, but long enough")
     with pytest.raises(DataError, match=r"'.*bad\.wav' is not a sound file.* \(and 1 more"):
         store.read_all([tmp_path / "bad.wav", tmp_path / "gone.wav"], "test")
+
+
+def test_survey_names_bands_that_never_vary_and_those_that_hardly_do(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    for kind in ("fan", "valve"):
+        for number in range(4):
+            logmel = rng.normal(0, 1, (40, 128)).astype(np.float32)
+            if kind == "fan":
+                logmel[:, 120:] = -156.5
+                logmel[:, [3, 5]] *= 0.1
+            path = tmp_path / kind / "train" / f"normal_id_00_{number:08}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, logmel)
+    found = [line for line in survey(Dataset.scan(tmp_path)).wrong if "bands" in line]
+    assert len(found) == 2
+    assert found[0].startswith("fan: bands 120 to 127 (")
+    assert "Hz) never vary" in found[0]
+    assert found[1].startswith("fan: bands 3, 5 (")
+    assert "vary by less than 0.3 dB" in found[1]
+
+
+def test_survey_tells_the_bands_of_each_channel(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    tone = 0.5 * np.cos(2 * np.pi * 1000 / 16000 * np.arange(32001))  # a peak at either end
+    for number in range(3):
+        sound = rng.normal(0, 0.001, (len(tone), 2))
+        sound[:, 1] += tone
+        path = tmp_path / "fan" / "train" / f"normal_id_00_{number:08}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, sound, 16000, "FLOAT")
+    (found,) = [line for line in survey(Dataset.scan(tmp_path)).wrong if "bands" in line]
+    assert found.startswith("fan, channel 1: bands ")
+    assert "vary by less than 0.3 dB" in found
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_the_spread_of_bands_is_that_of_all_frames_however_they_come(parts: int):
+    logmel = np.random.default_rng(0).normal(-50, 0.2, (60, 128)).astype(np.float32)
+    logmel[:, ::2] *= 10
+    pieces = [BandSpread().add(part) for part in np.array_split(logmel, parts)]
+    (line,) = BandSpread().merge(pieces).faults("fan")
+    assert line.startswith("fan: bands 1, 3, 5, ")
+    faint = np.flatnonzero(logmel.std(axis=0) < LEAST_SCALE_DB)
+    assert line.count(",") == len(faint) - 1

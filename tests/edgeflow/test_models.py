@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from edgeflow.models import build
+from edgeflow.models import build, preset
 from edgeflow.models.glow import Glow, GlowSpec
-from edgeflow.models.linear import LinearSpec
+from edgeflow.models.linear import LinearFlow, LinearSpec
 from edgeflow.models.maf import MAF, MAFSpec
 from edgeflow.models.model import Model
 from edgeflow.models.spec import ModelSpec
@@ -28,7 +28,9 @@ SPECS = [
     MAFSpec(frames=2, bands=8, blocks=3, hidden=24),
     MAFSpec(frames=4, bands=4, blocks=1, hidden=5),
     LinearSpec(frames=3, bands=4),
+    MAFSpec(frames=2, bands=8, blocks=2, hidden=8, masks="staggered", linear=True),
 ]
+FRESH = [spec for spec in SPECS if not spec.starts_fitted]
 
 TRANSFORMS = {
     "actnorm": (lambda: ActNorm(4, 2), (4, 2, 6)),
@@ -134,7 +136,9 @@ def test_fold_leaves_the_flow_trainable(flow: Model, x: torch.Tensor):
     assert all(parameter.grad is not None for parameter in flow.parameters())
 
 
+@pytest.mark.parametrize("spec", FRESH, ids=str)
 def test_start_makes_actnorm_outputs_standard(spec: ModelSpec):
+    torch.manual_seed(0)
     flow = build(spec)
     x = 3 + 5 * torch.randn(256, spec.frames, spec.bands)
     flow.initialize(x)
@@ -169,6 +173,59 @@ def test_made_masks_let_every_earlier_dimension_through():
     made = AdditiveAutoregression(6, 40, reverse=False)
     reach = (made.out_mask @ made.in_mask) > 0
     torch.testing.assert_close(reach, torch.ones(6, 6).tril(-1).bool())
+
+
+def unseen(made: AdditiveAutoregression) -> set[int]:
+    """Of which dimensions k and k + 1 neither shifts the other."""
+    reach = (made.out_mask @ made.in_mask) > 0
+    dims = len(reach)
+    return {k for k in range(dims - 1) if not (reach[k + 1, k] or reach[k, k + 1])}
+
+
+@pytest.mark.parametrize(
+    ("dims", "hidden"), [(512, 256), (384, 192), (384, 256), (9, 4), (10, 5), (6, 40)]
+)
+def test_staggered_masks_hide_no_neighbour_twice(dims: int, hidden: int):
+    pair = [
+        AdditiveAutoregression(dims, hidden, reverse=reverse, masks="staggered")
+        for reverse in (False, True)
+    ]
+    assert not unseen(pair[0]) & unseen(pair[1])
+    for made in pair:
+        reach = (made.out_mask @ made.in_mask) > 0
+        strict = reach.triu(1) if made.reverse else reach.tril(-1)
+        assert torch.equal(strict, reach)
+
+
+def test_aligned_masks_stay_as_old_runs_have_them():
+    pair = [AdditiveAutoregression(512, 256, reverse=reverse) for reverse in (False, True)]
+    assert [len(unseen(made)) for made in pair] == [255, 255]
+    assert len(unseen(pair[0]) & unseen(pair[1])) == 254
+    assert MAFSpec.from_dict({"name": "maf", "frames": 4}).masks == "aligned"
+    assert preset("maf", "small").model.masks == preset("maf", "paper").model.masks == "staggered"
+    with pytest.raises(ConfigError, match="unknown masks 'none': choose aligned or staggered"):
+        MAFSpec(masks="none")
+
+
+def test_a_maf_on_a_linear_flow_starts_as_that_flow():
+    torch.manual_seed(0)
+    spec = SPECS[-1]
+    flow, linear = build(spec), stir(LinearFlow(LinearSpec(frames=2, bands=8)))
+    flow.linear.load_state_dict(linear.state_dict())
+    x = torch.randn(7, 2, 8)
+    flow.initialize(x)
+    torch.testing.assert_close(flow.score(x), linear.score(x), rtol=0, atol=1e-6)
+    assert len(flow.fold().conditioners) == 1 + spec.blocks
+
+
+def test_only_a_maf_starts_from_the_linear_flow():
+    settings = preset("maf", "small", start="linear", statistics=("mean", "max"))
+    assert settings.model.starts_fitted
+    assert settings.model.frames == settings.view.rows == 2
+    with pytest.raises(ConfigError, match="a glow does not start from the linear flow: choose maf"):
+        preset("glow", "small", start="linear")
+    with pytest.raises(ConfigError, match="unknown start 'warm': choose one of fresh, linear"):
+        preset("maf", "small", start="warm")
 
 
 def test_a_window_that_cannot_be_halved_is_refused():

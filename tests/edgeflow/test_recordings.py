@@ -312,7 +312,7 @@ def test_paths_and_names_that_lead_nowhere(tmp_path: Path):
         with pytest.raises(DataError, match=message):
             ef.plan_recordings(paths)
     for more, message in (
-        ({"machine_type": "a/b"}, "type is a word"),
+        ({"machine_type": "a/b"}, "that can be printed, and no '/'"),
         ({"machine_id": ""}, "id is a word"),
         ({"sisters": {"00": [good]}}, "name its sister otherwise"),
         ({"seconds": 0.2}, "1 to 3600 seconds"),

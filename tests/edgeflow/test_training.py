@@ -23,13 +23,25 @@ from edgeflow.models import preset
 from edgeflow.models.model import Model
 from edgeflow.models.spec import ModelSettings, Schedule
 from edgeflow.training import loop
-from edgeflow.training.checkpoint import CHECKPOINT, checkpoint_epoch
-from edgeflow.training.corpus import Corpora, Corpus, Split, load_corpus, split_clips
+from edgeflow.training.checkpoint import (
+    CHECKPOINT,
+    checkpoint_epoch,
+    load_best,
+    save_checkpoint,
+)
+from edgeflow.training.closed_form import Lent
+from edgeflow.training.closed_form import rows_of as linear_rows
+from edgeflow.training.corpus import Corpora, Corpus, load_corpus
+from edgeflow.training.criterion import clip_scores, mean_nll, separation
+from edgeflow.training.ending import warnings
 from edgeflow.training.recipe import Recipe
 from edgeflow.training.run import TrainedRun
+from edgeflow.training.splits import Split, split_clips
+from edgeflow.training.start import start_of
 from edgeflow.training.train import train, train_run
 from edgeflow_runtime.errors import ConfigError, DataError, TrainingError
 from edgeflow_runtime.manifest import Features, MachineId
+from edgeflow_runtime.progress import Progress
 from edgeflow_runtime.views import WindowSpec
 
 CPU = torch.device("cpu")
@@ -162,10 +174,10 @@ def test_a_loss_that_is_not_finite_names_epoch_and_batch_and_keeps_the_checkpoin
     def breaking(*args: object) -> torch.Tensor:
         nonlocal steps
         steps += 1
-        return step(*args) * (float("nan") if steps == 7 else 1.0)
+        return step(*args) * (float("nan") if steps == 6 else 1.0)
 
     monkeypatch.setattr(loop, "_step", breaking)
-    with pytest.raises(TrainingError, match=r"not finite in epoch 2, batch 3 of 4"):
+    with pytest.raises(TrainingError, match=r"not finite in epoch 2, batch 3 of 3"):
         train_run(recipe, tmp_path, CPU)
     assert checkpoint_epoch(tmp_path) == 1
 
@@ -179,7 +191,7 @@ def test_a_flow_broken_by_the_last_step_is_not_kept(
         nonlocal steps
         steps += 1
         seen = step(flow, *rest)
-        if steps == 8:  # the last of epoch 2: its own loss was still finite
+        if steps == 6:  # the last of epoch 2: its own loss was still finite
             next(flow.parameters()).data.fill_(float("nan"))
         return seen
 
@@ -407,15 +419,357 @@ def test_a_pretraining_whose_maker_was_killed_is_made_by_the_next(recipe: Recipe
     assert (second.returncode, said) == (0, "pre-training\n")
 
 
-def test_a_run_of_version_1_is_read(run_folder: Path, tmp_path: Path):
-    old = shutil.copytree(run_folder, tmp_path / "old")
-    document = json.loads((old / "run.json").read_text())
+def as_version_1(document: dict) -> dict:
+    """A record with the names of the first version."""
     recipe = document.pop("recipe")
     settings = recipe["settings"]
     flow = settings.pop("model")
     settings |= {"flow": {"model": flow.pop("name"), **flow}, "window": settings.pop("view")}
     recipe["monitor"] = recipe.pop("machine")
-    document |= {"run_version": 1, "config": recipe}
+    return document | {"run_version": 1, "config": recipe}
+
+
+@pytest.fixture(scope="session")
+def linear_start(recipe: Recipe) -> Recipe:
+    """The training of a small MAF on the linear flow, which would do without any clip held out."""
+    settings = preset("maf", "small", start="linear", epochs=4)
+    return dataclasses.replace(recipe, settings=settings)
+
+
+def test_the_record_names_three_sets_that_share_no_clip(recipe: Recipe, run_folder: Path):
+    record = TrainedRun.load(run_folder).record
+    sets = [record.learn, record.validation, record.heldout]
+    assert [len(names) for names in sets] == [3, 1, 2]
+    every = [name for names in sets for name in names]
+    machine = Dataset.scan(recipe.data).machine("fan", "00")
+    assert sorted(Path(name).name for name in every) == sorted(p.name for p in machine.train)
+
+
+@pytest.mark.parametrize(
+    ("clips", "learn", "validation", "heldout"),
+    [(3, 1, 0, 2), (4, 1, 1, 2), (7, 4, 1, 2), (20, 16, 2, 2), (100, 80, 10, 10)],
+)
+def test_clips_are_divided_from_four_up(clips: int, learn: int, validation: int, heldout: int):
+    paths = [Path(f"{k}.wav") for k in range(clips)]
+    machine = Machine(MachineId("fan", "00"), Path(), paths)
+    split = split_clips(machine, 0.1, 0, 0.1)
+    assert (len(split.learn), len(split.validation), len(split.heldout)) == (
+        learn, validation, heldout,
+    )  # fmt: skip
+    assert sorted(split.learn + split.unlearned) == sorted(paths)
+    before = split_clips(machine, 0.1, 0)  # as it was without a validation split
+    assert before.heldout == split.heldout
+
+
+def judged(criteria: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every epoch's criterion what is given."""
+    given = iter(criteria)
+    monkeypatch.setattr(
+        "edgeflow.training.criterion.Judge.look",
+        lambda *_: {"validation_nll": 1.0, "criterion": next(given)},
+    )
+
+
+def test_the_best_epoch_is_kept_not_the_last(
+    recipe: Recipe, tmp_path: Path, every_epoch: None, monkeypatch: pytest.MonkeyPatch
+):
+    kept: dict[int, dict[str, torch.Tensor]] = {}
+    saved = loop.save_checkpoint
+
+    def save_and_look(folder: Path, epoch: int, model: Model, *rest: object) -> None:
+        kept[epoch] = {name: value.clone() for name, value in model.state_dict().items()}
+        saved(folder, epoch, model, *rest)
+
+    monkeypatch.setattr(loop, "save_checkpoint", save_and_look)
+    judged([3.0, 1.0, 2.0], monkeypatch)
+    train_run(recipe, tmp_path, CPU)
+    run = TrainedRun.load(tmp_path)
+    assert run.epoch == 2
+    assert "3 epochs, 2 kept" in str(run)
+    for name, value in weights_of(tmp_path).items():
+        assert torch.equal(value, kept[2][name])
+    assert any(not torch.equal(value, kept[3][name]) for name, value in kept[2].items())
+
+
+def test_a_flipped_bit_in_the_best_epoch_is_found(run_folder: Path, tmp_path: Path):
+    copy = shutil.copytree(run_folder, tmp_path / "copy")
+    content = bytearray((copy / CHECKPOINT).read_bytes())
+    place = content.index(b'"best":"') + len('"best":"')
+    content[place] ^= 1  # epoch 2 becomes 3
+    (copy / CHECKPOINT).write_bytes(content)
+    with pytest.raises(TrainingError, match="its hash differs"):
+        TrainedRun.load(copy)
+
+
+def test_resuming_goes_on_from_the_last_and_keeps_the_best(
+    recipe: Recipe, tmp_path: Path, every_epoch: None, monkeypatch: pytest.MonkeyPatch
+):
+    judged([1.0, 2.0, 3.0], monkeypatch)
+    train_run(recipe, tmp_path / "unbroken", CPU)
+    saved = loop.save_checkpoint
+
+    def save_then_stop(folder: Path, epoch: int, *rest: object) -> None:
+        saved(folder, epoch, *rest)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", save_then_stop)
+    judged([1.0, 2.0], monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(recipe, tmp_path / "broken", CPU)
+    monkeypatch.setattr(loop, "save_checkpoint", saved)
+    judged([3.0], monkeypatch)
+    train_run(recipe, tmp_path / "broken", CPU)
+    assert TrainedRun.load(tmp_path / "broken").epoch == 1
+    assert_same_run(tmp_path / "unbroken", tmp_path / "broken")
+
+
+def test_against_outliers_the_criterion_is_the_separation_from_sisters(
+    recipe: Recipe, tmp_path: Path
+):
+    train_run(with_loss(recipe, "eq5"), tmp_path, CPU)
+    rows = rows_of(tmp_path)
+    assert all(row["criterion"] == -row["separation"] for row in rows)
+    assert all(0 <= row["outlier_steps_share"] <= 1 for row in rows)
+    best = max(rows, key=lambda row: row["separation"])
+    assert TrainedRun.load(tmp_path).epoch == best["epoch"]
+
+
+def test_separation_is_a_ratio_of_distances():
+    own, others = torch.tensor([2.0, 2.0]), torch.tensor([5.0, 5.0])
+    assert separation(own, others, 1.0) == pytest.approx(np.log(4))
+    assert separation(1 + 7 * (own - 1), 1 + 7 * (others - 1), 1.0) == pytest.approx(np.log(4))
+    assert separation(own, others, None) == pytest.approx(3.0)
+
+
+def test_three_clips_train_and_say_that_no_epoch_was_judged(
+    recipe: Recipe, sounds: Path, tmp_path: Path
+):
+    folder = with_clips(sounds, tmp_path / "data", 3)
+    few = dataclasses.replace(recipe, data=str(folder))
+    train_run(few, tmp_path / "run", CPU)
+    run = TrainedRun.load(tmp_path / "run")
+    assert (len(run.record.learn), run.record.validation, run.epoch) == (1, (), 3)
+    (said,) = run.warnings()
+    assert said.startswith("3 clips are too few to spare one that tells the best epoch: the last")
+
+
+def with_clips(sounds: Path, folder: Path, count: int) -> Path:
+    """A copy of the fans in which the first has so many training clips."""
+    shutil.copytree(sounds / "fan", folder / "fan")
+    for path in sorted((folder / "fan" / "train").glob("normal_id_00_*"))[count:]:
+        path.unlink()
+    return folder
+
+
+def test_epoch_0_of_a_linear_start_is_the_linear_flow(linear_start: Recipe, tmp_path: Path):
+    recipe = dataclasses.replace(linear_start, loss=LossSpec("eq5"))
+    corpus = load_corpus(Dataset.scan(recipe.data), recipe, CPU)
+    model, ceiling = start_of(recipe, corpus)
+    fit = Lent(corpus, "fan_id_00").fit()
+    for starts in (corpus.learn_starts("fan_id_00"), corpus.heldout_starts("fan_id_00")):
+        expected = torch.from_numpy(fit.nll(linear_rows(corpus, starts)))
+        found = model.score(corpus.heard(starts)).double()
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    others = mean_nll(model, corpus, corpus.outlier_starts("fan_id_00"))
+    assert ceiling == pytest.approx(others)
+    assert not any(parameter.requires_grad for parameter in model.linear.parameters())
+
+
+def test_a_linear_start_that_training_does_not_better_stays_the_linear_flow(
+    linear_start: Recipe, tmp_path: Path, every_epoch: None, monkeypatch: pytest.MonkeyPatch
+):
+    judged([0.0, 1.0, 2.0, 3.0, 4.0], monkeypatch)
+    train_run(linear_start, tmp_path / "kept", CPU)
+    run = TrainedRun.load(tmp_path / "kept")
+    assert run.epoch == 0
+    assert str(run).endswith("training added nothing: this is the linear flow")
+    assert [row["epoch"] for row in rows_of(tmp_path / "kept")] == [0, 1, 2, 3, 4]
+    judged([4.0, 3.0, 2.0, 1.5, 1.0], monkeypatch)
+    train_run(linear_start, tmp_path / "moved", CPU)
+    run = TrainedRun.load(tmp_path / "moved")
+    assert run.epoch == 4
+    assert str(run).endswith("training bettered the linear flow's criterion by 3.0000")
+
+
+def test_an_interrupted_linear_start_goes_on_to_the_same_flow(
+    linear_start: Recipe, tmp_path: Path, every_epoch: None, monkeypatch: pytest.MonkeyPatch
+):
+    train_run(linear_start, tmp_path / "unbroken", CPU)
+    saved = loop.save_checkpoint
+
+    def save_then_stop(folder: Path, epoch: int, *rest: object) -> None:
+        saved(folder, epoch, *rest)
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        monkeypatch.setattr(loop, "save_checkpoint", save_then_stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_run(linear_start, tmp_path / "broken", CPU)
+    monkeypatch.setattr(loop, "save_checkpoint", saved)
+    train_run(linear_start, tmp_path / "broken", CPU)
+    assert_same_run(tmp_path / "unbroken", tmp_path / "broken")
+
+
+def test_a_linear_start_of_three_clips_is_the_linear_flow_with_scores_as_if_unlearned(
+    linear_start: Recipe, sounds: Path, tmp_path: Path
+):
+    folder = with_clips(sounds, tmp_path / "data", 3)
+    train_run(dataclasses.replace(linear_start, data=str(folder)), tmp_path / "run", CPU)
+    run = TrainedRun.load(tmp_path / "run")
+    assert (run.epoch, len(run.record.learn), run.record.heldout) == (0, 3, ())
+    assert len(run.unlearned()) == 3
+    (said,) = run.warnings()
+    assert said.endswith("the linear flow was kept")
+
+
+def test_a_linear_start_becomes_a_bundle(linear_start: Recipe, tmp_path: Path):
+    from edgeflow_export.bundle_from_run import export
+    from edgeflow_export.conditioners import conditioner_count
+    from edgeflow_export.onnx_from_model import model_from_trained
+
+    train_run(linear_start, tmp_path / "run", CPU)
+    exported = export(tmp_path / "run", tmp_path / "fan.edgeflow", precision="fp16")
+    assert exported.parity.worst < 1e-4
+    assert exported.graph.precision == "fp16"
+    graph = model_from_trained(TrainedRun.load(tmp_path / "run").model)
+    assert conditioner_count(graph) == 1 + linear_start.settings.model.blocks
+
+
+def test_cross_fit_scores_every_learned_clip_with_a_flow_that_did_not_learn_it(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    recipe = dataclasses.replace(recipe, cross_fit=3, holdout=0.0)
+    train_run(recipe, tmp_path / "run", CPU)
+    run = TrainedRun.load(tmp_path / "run")
+    assert (len(run.record.learn), run.record.heldout) == (5, ())
+    alone = dataclasses.replace(recipe, cross_fit=0)
+    train_run(alone, tmp_path / "alone", CPU)
+    for name, value in weights_of(tmp_path / "alone").items():
+        assert torch.equal(value, run.model.state_dict()[name])
+    corpus = load_corpus(Dataset.scan(recipe.data), recipe, CPU)
+    learn = corpus.splits["fan_id_00"].learn
+    part = corpus.without("fan_id_00", learn[1::3])
+    assert part.digest != corpus.digest
+    assert part.splits["fan_id_00"].learn == [learn[0], learn[2], learn[3]]
+    load_best(tmp_path / "run" / "without_2", run.model)
+    expected = clip_scores(run.model, corpus, corpus.clips(learn[1::3])).numpy()
+    np.testing.assert_allclose(run.unlearned()[1::3], expected, atol=1e-6)
+
+
+def test_an_interrupted_cross_fit_goes_on(
+    recipe: Recipe, tmp_path: Path, every_epoch: None, monkeypatch: pytest.MonkeyPatch
+):
+    recipe = with_epochs(dataclasses.replace(recipe, cross_fit=2, holdout=0.0), 2)
+    train_run(recipe, tmp_path / "unbroken", CPU)
+    saved = loop.save_checkpoint
+
+    def save_then_stop(*arguments: object) -> None:
+        saved(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", save_then_stop)
+    for _ in range(3):  # into the second part, whose first epoch is left
+        with pytest.raises(KeyboardInterrupt):
+            train_run(recipe, tmp_path / "broken", CPU)
+    assert checkpoint_epoch(tmp_path / "broken" / "without_1") == 2
+    monkeypatch.setattr(loop, "save_checkpoint", saved)
+    train_run(recipe, tmp_path / "broken", CPU)
+    assert_same_run(tmp_path / "unbroken", tmp_path / "broken")
+    runs = [TrainedRun.load(tmp_path / name).unlearned() for name in ("unbroken", "broken")]
+    np.testing.assert_array_equal(*runs)
+
+
+def test_cross_fit_is_for_what_is_trained(recipe: Recipe):
+    with pytest.raises(ConfigError, match="takes 2 parts or more, and a model that is trained"):
+        dataclasses.replace(recipe, cross_fit=2, settings=preset("linear", "small"))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_old_run_has_its_last_epoch(run_folder: Path, tmp_path: Path, version: int):
+    old = shutil.copytree(run_folder, tmp_path / "old")
+    document = json.loads((old / "run.json").read_text())
+    del document["validation"], document["linear_separation"]
+    for key in ("masks", "linear"):
+        del document["recipe"]["settings"]["model"][key]
+    del document["recipe"]["cross_fit"]
+    document["run_version"] = 2
+    if version == 1:
+        document = as_version_1(document)
     (old / "run.json").write_text(json.dumps(document))
-    before, after = TrainedRun.load(run_folder).record, TrainedRun.load(old).record
-    assert dataclasses.replace(after, run_version=before.run_version) == before
+    model = TrainedRun.load(run_folder).model
+    last = {name: value + 1 for name, value in model.state_dict().items()}
+    model.load_state_dict(last)
+    save_checkpoint(old, 3, model)  # as it was: no best epoch beside the last
+    run = TrainedRun.load(old)
+    assert (run.epoch, run.record.validation, run.warnings()) == (3, (), [])
+    assert all(torch.equal(run.model.state_dict()[name], value) for name, value in last.items())
+    save_checkpoint(old, 1, model)
+    with pytest.raises(TrainingError, match="was begun by an older edgeflow"):
+        train_run(run.record.recipe, old, CPU)
+
+
+def trained_rows(validation: list[float], **more: list[float]) -> list[dict]:
+    learned = np.linspace(1.0, 0.7, len(validation))
+    rows = [
+        {"epoch": k + 1, "target_nll": float(learned[k]), "validation_nll": value}
+        for k, value in enumerate(validation)
+    ]
+    for key, values in more.items():
+        for row, value in zip(rows, values, strict=True):
+            row[key] = value
+    return rows
+
+
+def test_what_went_wrong_is_said_with_what_to_do(run_folder: Path):
+    record = dataclasses.replace(TrainedRun.load(run_folder).record, linear_separation=None)
+    by_heart = trained_rows([1.0, *np.linspace(1.01, 1.2, 9)])
+    (said,) = warnings(record, by_heart, 1)
+    assert said.startswith("it learned its clips by heart: epoch 1 was the best of 10")
+    assert "0.50 nats/dim" in said
+    assert said.endswith("more clips, or take --model linear")
+    assert warnings(record, by_heart, 9) == []
+    assert warnings(record, trained_rows([0.75] * 10), 1) == []
+    losing = trained_rows([0.75] * 10, separation=[0.3] * 10)
+    assert warnings(record, losing, 5) == []
+    beaten = dataclasses.replace(record, linear_separation=0.5)
+    (said,) = warnings(beaten, losing, 5)
+    assert "better: 0.50 against 0.30" in said
+    assert warnings(dataclasses.replace(record, linear_separation=0.35), losing, 5) == []
+    (said,) = warnings(record, trained_rows([0.75] * 2, outlier_steps_share=[0.0, 0.0]), 2)
+    assert said.startswith("no outlier was ever near enough")
+    assert warnings(record, trained_rows([0.75] * 2, outlier_steps_share=[0.5, 0.0]), 2) == []
+
+
+def test_a_trained_run_is_held_against_the_linear_flow(run_folder: Path):
+    run = TrainedRun.load(run_folder)
+    assert run.record.linear_separation is not None
+    assert np.isfinite(run.record.linear_separation)
+    assert "separation from sisters" in str(run)
+
+
+def test_a_log_foresees_the_end(capsys: pytest.CaptureFixture):
+    with Progress("training fan", 1001, "step") as progress:
+        progress.advance(steps=1)
+        progress.foresee(0.01)
+        assert capsys.readouterr().err == ""
+        progress.foresee(0.06)
+        assert capsys.readouterr().err == "training fan: about 60 s for 1000 steps\n"
+        progress.foresee(1.2)
+        assert capsys.readouterr().err == "training fan: about 20 min for 1000 steps\n"
+
+
+def test_the_first_steps_foresee_the_end(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    said: list[float] = []
+    monkeypatch.setattr(Progress, "foresee", lambda self, unit_s: said.append(unit_s))
+    train_run(recipe, tmp_path, CPU)
+    assert len(said) == 1
+    assert 0 < said[0] < 60
+
+
+def test_the_preset_on_a_cpu_is_small(recipe: Recipe, tmp_path: Path):
+    machine = Dataset.scan(recipe.data).machine("fan", "00")
+    run = train(machine, tmp_path, model="maf", epochs=1, device="cpu")
+    assert run.record.recipe.settings.model == preset("maf", "small").model

@@ -223,10 +223,12 @@ def test_a_reduced_precision_scores_and_says_what_it_costs(
     assert typed.stat().st_size < whole.stat().st_size
     assert replay(scorer.bundle, "flow", scorer.backend).passed
     pairs = zip(scorer.score_files(clips), Scorer.load(whole).score_files(clips), strict=True)
+    moved = []
     for found, expected in pairs:
         assert found.verdict == expected.verdict
         assert found.score == pytest.approx(expected.score, abs=1e-3)
-        assert found.score != expected.score  # it really is another graph
+        moved.append(found.score != expected.score)
+    assert any(moved)  # it really is another graph
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])

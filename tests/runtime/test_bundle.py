@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeflow_export.bundle_writer import write_bundle
 from edgeflow_runtime.bundle import DIGEST, MANIFEST, Bundle, canonical_digest
+from edgeflow_runtime.bundle_writer import write_bundle
 from edgeflow_runtime.errors import BundleError, BundleIntegrityError, BundleVersionError
 from edgeflow_runtime.manifest import FORMAT_VERSION
 

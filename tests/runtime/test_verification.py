@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 import edgeflow_runtime.verification as verification
 from edgeflow.cli import cli
-from edgeflow_export.bundle_writer import write_bundle
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.bundle import Bundle
+from edgeflow_runtime.bundle_writer import write_bundle
 from edgeflow_runtime.errors import EngineError
 from edgeflow_runtime.logmel import LogMel
 from edgeflow_runtime.verification import first_difference, replay_stages

@@ -11,7 +11,7 @@ from edgeflow_runtime.cli.options import NamedPath, echo_document, say, styled
 from edgeflow_runtime.printable import printable
 
 if TYPE_CHECKING:
-    from edgeflow_runtime.manifest import Gate, Manifest
+    from edgeflow_runtime.manifest import Enrolment, Gate, Manifest
     from edgeflow_runtime.whole_clips import AudioGraph
 
 PROVES = (
@@ -59,6 +59,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
         "gate": _gate(manifest.gate),
         "from sound": _audio(manifest.audio),
         "trained": f"{past.loss}, {past.epochs} epochs, {past.target_clips} clips{outliers}",
+        "enrolled": _enrolment(manifest.enrolment),
         "threshold": f"{limit.value:.4f} {manifest.score_unit}",
         "set from": f"{limit.heldout_clips} held-out clips of {limit.clip_seconds:.1f} s for "
         f"{limit.false_alarm_probability:.2%} false alarms",
@@ -84,6 +85,20 @@ def _gate(gate: Gate | None) -> str:
         f"against float32 on {gate.clips} clips ({gate.anomalous} anomalous): {auc}rank "
         f"correlation {gate.spearman:.5f}, {gate.flips:.1%} of verdicts flip; a held-out window "
         f"moves by at most {gate.heldout_change:.1e}, their spread is {gate.heldout_spread:.1e}"
+    )
+
+
+def _enrolment(enrolment: Enrolment | None) -> str:
+    """What a base lends, or a machine borrowed."""
+    if enrolment is None:
+        return ""
+    sisters = ", ".join(f"{name} ({clips})" for name, clips in enrolment.sisters.items())
+    if not enrolment.clips:
+        return f"nothing yet: a base of {sisters} clips"
+    alone = f", unlike them in its {' and '.join(enrolment.unlike)}" if enrolment.unlike else ""
+    return (
+        f"from {enrolment.clips} clips, {enrolment.blend:.0%} of the covariance lent by {sisters} "
+        f"clips{alone}"
     )
 
 

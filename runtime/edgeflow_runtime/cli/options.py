@@ -24,6 +24,12 @@ audio_in_option = click.option(
 )  # fmt: skip
 """The same flag of three commands."""
 
+listen_option = click.option(
+    "--listen",
+    help="With --false-alarms as a rate per time: how often a clip is judged, as 'every 10 s'.",
+)
+"""Of whatever sets a threshold."""
+
 
 def given(context: click.Context, *names: str) -> str:
     """Those of the options ``names`` that the user gave, by comma; empty if there is none."""

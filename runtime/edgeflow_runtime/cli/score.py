@@ -18,6 +18,7 @@ from edgeflow_runtime.printable import printable
 
 if TYPE_CHECKING:
     from edgeflow_runtime.bundle import Bundle
+    from edgeflow_runtime.picture import MapScale
     from edgeflow_runtime.scorer import Scorer
     from edgeflow_runtime.verdicts import ClipResult
 
@@ -187,6 +188,7 @@ class Pictures:
     def __init__(self, bundle: Bundle, folder: Path) -> None:
         self._bundle, self._folder = bundle, folder
         self._used: set[str] = set()
+        self._scale: MapScale | None = None
 
     def save(self, result: ClipResult) -> None:
         """Draw one clip; nothing if it could not be judged.
@@ -194,7 +196,7 @@ class Pictures:
         Raises:
             StorageError: the picture cannot be written.
         """
-        from edgeflow_runtime.picture import save_map
+        from edgeflow_runtime.picture import map_scale, save_map
 
         if result.score is None:
             return
@@ -204,7 +206,8 @@ class Pictures:
         names = (stem if k == 1 else f"{stem}-{k}" for k in count(1))
         name = next(name for name in names if name not in self._used)
         self._used.add(name)
-        save_map(result, self._bundle, self._folder / f"{name}.png")
+        self._scale = self._scale or map_scale(self._bundle)
+        save_map(result, self._bundle, self._scale, self._folder / f"{name}.png")
 
 
 def _print_scores(results: Iterable[ClipResult], style: str, pictures: Pictures | None) -> int:

@@ -70,11 +70,14 @@ def build_engine(order: BuildOrder, say: Say, command: Sequence[str] | None = No
         command: the process that builds; given by tests.
 
     Raises:
+        BundleError: the bundle cannot be read, or is a base.
         DeviceError: there is no GPU or TensorRT, and no way to check without.
         EngineError: the build failed, was killed, or gave an engine that misses the golden scores.
         StorageError: the disk refuses.
     """
-    onnx = Bundle.load(order.bundle).graph(order.graph)
+    bundle = Bundle.load(order.bundle)
+    bundle.check_judges()
+    onnx = bundle.graph(order.graph)
     capabilities = _targets(order.backend)
     store = EngineStore(order.bundle)
     _check_memory(len(onnx), order.workspace)

@@ -176,7 +176,7 @@ def test_a_compile_check_does_not_push_a_proven_engine_out(bundle, tmp_path, any
 
 
 def test_a_bundle_that_is_replaced_during_the_build_is_noticed(bundle, tmp_path, anywhere):
-    from edgeflow_export.bundle_writer import write_bundle
+    from edgeflow_runtime.bundle_writer import write_bundle
 
     good = build_engine(BuildOrder(str(bundle)), quiet, child(tmp_path, GOOD)).record
     whole = Bundle.load(bundle)

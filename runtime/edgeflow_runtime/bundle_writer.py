@@ -14,6 +14,7 @@ from safetensors.numpy import save
 
 from edgeflow_runtime.bundle import (
     AUDIO,
+    BASE,
     DIGEST,
     FLOW,
     FRONTEND,
@@ -37,8 +38,11 @@ def write_bundle(
     frontend: dict[str, Array],
     golden: dict[str, Array],
     audio_onnx: bytes | None = None,
+    base: dict[str, Array] | None = None,
 ) -> None:
     """Write ``path``, whole or not at all; ``manifest.members`` is filled in here.
+
+    What each part holds :class:`~edgeflow_runtime.bundle.Bundle` says.
 
     Raises:
         StorageError: the disk refuses the write.
@@ -46,6 +50,8 @@ def write_bundle(
     members = {FLOW: onnx, FRONTEND: save(frontend), GOLDEN: save(golden)}
     if audio_onnx is not None:
         members[AUDIO] = audio_onnx
+    if base is not None:
+        members[BASE] = save(base)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in members.items()}
     document = dataclasses.replace(manifest, members=hashes).to_dict()
     document[DIGEST] = canonical_digest(document)

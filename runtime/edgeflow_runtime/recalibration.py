@@ -1,0 +1,92 @@
+"""A bundle's threshold set anew, from normal clips of the place where it listens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from edgeflow_runtime.arrays import Scores
+from edgeflow_runtime.bundle import Bundle
+from edgeflow_runtime.calibration import CONFIDENCE, threshold_from_scores
+from edgeflow_runtime.clip_reader import Clip
+from edgeflow_runtime.errors import ConfigError
+from edgeflow_runtime.manifest import Threshold
+from edgeflow_runtime.scorer import Scorer
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """What a threshold was, and what normal clips make of it."""
+
+    old: Threshold
+    """As the bundle has it."""
+    new: Threshold
+    """As the clips set it."""
+    alarms: int
+    """How many of the clips lie above the old one."""
+
+    @property
+    def laxer(self) -> float:
+        """By how much the new threshold lies above the old one, in nats per dimension."""
+        return self.new.value - self.old.value
+
+    def old_rate(self) -> tuple[float, float]:
+        """Where the old threshold's rate of false alarms lies here with 90 % confidence.
+
+        Source: C. Clopper, E. Pearson, "The use of confidence or fiducial limits illustrated in the
+        case of the binomial", Biometrika 26, 1934.
+        """
+        from scipy.stats import beta
+
+        n, k, tail = self.new.heldout_clips, self.alarms, (1 - CONFIDENCE) / 2
+        low = float(beta.ppf(tail, k, n - k + 1)) if k else 0.0
+        return low, float(beta.ppf(1 - tail, k + 1, n - k)) if k < n else 1.0
+
+
+def recalibrate(old: Threshold, scores: Scores, false_alarm_probability: float) -> Recalibration:
+    """Set a threshold anew.
+
+    Args:
+        old: as it is.
+        scores: (n,) of normal clips that the model has not learned, n at least 2.
+        false_alarm_probability: what is promised.
+
+    Raises:
+        ConfigError: the promise is out of range.
+        DataError: there are too few clips, or a score is not finite.
+    """
+    likeliest = old.least, old.usual_spread
+    new = threshold_from_scores(scores, false_alarm_probability, old.clip_seconds, *likeliest)
+    method = f"calibrated where it listens; {new.method}; before: {old.value:.6g}"
+    alarms = int(np.count_nonzero(scores > old.value))
+    return Recalibration(old, replace(new, method=method), alarms)
+
+
+def scores_of(scorer: Scorer, clips: Sequence[Clip]) -> Scores:
+    """(n,) scores of clips that have their log-Mel. Raises as :meth:`Scorer.score` does."""
+    scores = []
+    for clip in clips:
+        assert clip.logmel is not None
+        scores.append(scorer.score_logmel(clip.logmel, seconds=clip.seconds, name=clip.name).score)
+    return np.array(scores, np.float64)
+
+
+def recalibrated(
+    bundle: Bundle, made: Recalibration, output: str | Path, *, allow_laxer: bool
+) -> Bundle:
+    """The bundle with the new threshold.
+
+    Raises:
+        ConfigError: the threshold would be laxer, and nobody allowed it.
+    """
+    if made.laxer > 0 and not allow_laxer:
+        raise ConfigError(
+            f"the new threshold, {made.new.value:.4f}, is laxer than the old one, "
+            f"{made.old.value:.4f}, by {made.laxer:.4f}: faults that alarmed may no longer; if "
+            "these clips are surely normal, say --allow-laxer"
+        )
+    manifest = replace(bundle.manifest, threshold=made.new)
+    return replace(bundle, path=Path(output), manifest=manifest)
