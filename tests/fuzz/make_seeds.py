@@ -26,9 +26,9 @@ from edgeflow.training.recipe import Recipe
 from edgeflow.training.run import TrainedRun
 from edgeflow.training.train import train_run
 from edgeflow_export.bundle_from_run import bundle_from_run
-from edgeflow_export.bundle_writer import write_bundle
 from edgeflow_runtime.backends.tensorrt.engine_record import EngineKey, EngineRecord
 from edgeflow_runtime.bundle import MANIFEST, Bundle
+from edgeflow_runtime.bundle_writer import write_bundle
 from edgeflow_runtime.golden import Replay
 from edgeflow_runtime.manifest import MachineId
 from edgeflow_runtime.scorer import Scorer
