@@ -10,7 +10,6 @@ import onnx
 import pytest
 import soundfile
 import torch
-from edgeflow_export.threshold import threshold_from_scores
 from onnx import TensorProto, helper
 
 from edgeflow.models import build
@@ -117,29 +116,6 @@ def test_parity_refuses_and_names_the_worst_window(flow: Model, error: float):
     with pytest.raises(ParityError, match=r"on window 5 of 'a\.wav'"):
         check_parity(flow, Off(flow, error), clips)
     assert check_parity(flow, Off(flow, 5e-5), clips).windows == 9
-
-
-def test_threshold_keeps_its_promise_on_normal_scores():
-    rng = np.random.default_rng(0)
-    alarms = []
-    for _ in range(4000):
-        heldout, learned, new = rng.normal(0, 1, 4), rng.normal(-0.3, 1, 12), rng.normal(0, 1)
-        alarms.append(new > threshold_from_scores(heldout, learned, 0.05, 10.0).value)
-    assert np.mean(alarms) == pytest.approx(0.05, abs=0.012)
-
-
-@pytest.mark.parametrize(
-    ("heldout", "learned", "probability", "message"),
-    [
-        ([], [1.0, 2.0], 0.01, "found 0 and 2"),
-        ([1.0], [1.0], 0.01, "found 1 and 1"),
-        ([np.nan], [1.0, 2.0], 0.01, "not finite"),
-        ([1.0], [1.0, 2.0], 0.7, "between 0 and 0.5"),
-    ],
-)
-def test_threshold_refuses_what_it_cannot_be_set_from(heldout, learned, probability, message):
-    with pytest.raises(ExportError, match=message):
-        threshold_from_scores(np.array(heldout), np.array(learned), probability, 10.0)
 
 
 def test_a_run_becomes_a_bundle_that_verifies(bundle_path: Path, run_folder: Path):
