@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeflow_runtime.cli.options import given
+from edgeflow_runtime.cli.options import NamedPath, given
 
 if TYPE_CHECKING:
     from edgeflow_runtime.bundle import Bundle
@@ -53,11 +53,9 @@ def _listening(command: Command) -> Command:
 
 
 @click.command()
-@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("base", type=NamedPath())
 @click.argument("clips", nargs=-1, required=True)
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The new bundle."
-)
+@click.option("-o", "--output", required=True, type=NamedPath(), help="The new bundle.")
 @click.option(
     "--id", "machine_id",
     help="What the machine is called; the output's name behind its last '_' if not given.",
@@ -189,10 +187,10 @@ def _threshold_lines(limit: Threshold) -> list[str]:
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=NamedPath())
 @click.argument("normal", nargs=-1, required=True)
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path),
+    "-o", "--output", type=NamedPath(),
     help="The bundle with the new threshold; only a report if not given.",
 )  # fmt: skip
 @click.option("--allow-laxer", is_flag=True, help="Also write a threshold above the old one.")
