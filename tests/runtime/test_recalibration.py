@@ -85,7 +85,7 @@ def test_a_laxer_threshold_has_to_be_allowed(bundle_path: Path, normal: Path, tm
         (("--rate", "8000"), "only for sound from a pipe"),
         (("--listen", "every 10 s"), "belongs to --false-alarms"),
         (("--false-alarms", "1 per week"), "how often a clip is judged"),
-        (("--false-alarms", "60%"), "between 0 and 0.5"),
+        (("--false-alarms", "60%"), "less than 0.5"),
     ],
 )
 def test_bad_input_is_one_line(
