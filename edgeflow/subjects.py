@@ -74,7 +74,8 @@ def opened(
         warn: told why an engine is passed by.
 
     Raises:
-        ConfigError: a run cannot be run on ``backend``, or a bundle is given a ``rate``.
+        ConfigError: a run cannot be run on ``backend`` or is a base, or a bundle is given a
+            ``rate``.
         DataError: a run's threshold cannot be set.
     """
     if not isinstance(monitor, Path) or not monitor.is_file():
@@ -138,6 +139,11 @@ def _run(monitor: TrainedRun | Path, dataset: Dataset, channel: int | None, rate
     from edgeflow.training.run_scores import RunScores
 
     run = TrainedRun.load(monitor) if isinstance(monitor, Path) else monitor
+    if run.record.recipe.machine.is_type:
+        raise ConfigError(
+            f"'{run.folder}' is a base, which judges no machine: export it, enrol one with "
+            "'edgeflow enroll', and evaluate that bundle"
+        )
     recipe, features = run.record.recipe, _on_channel(run.features, channel)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scores = RunScores(run, FeatureStore(features), device)

@@ -2,7 +2,9 @@
 
     arecord -f S16_LE -r 16000 -t raw | python examples/score_stream.py fan_id_00.edgeflow
 
-Prints the mean NLL of the windows of each second of 16-bit sound from standard input.
+Prints the mean NLL of the windows of each second of 16-bit sound from standard input. Where the
+view is of whole clips, as that of the linear flow, there is but one, which the end of the sound
+completes.
 """
 
 import sys
@@ -20,11 +22,16 @@ def main(bundle: str, sound: BinaryIO = sys.stdin.buffer) -> None:
         heard = 0
         while content := sound.read(2 * second):
             samples = np.frombuffer(content, "<i2").astype(np.float32) / 32768
-            nll = stream.push(samples)
             heard += len(samples)
-            if len(nll):
-                louder = "above" if nll.mean() > scorer.judge.threshold else "below"
-                print(f"{heard / second:7.1f} s  {nll.mean():.3f} nats/dim, {louder} the threshold")
+            show(heard / second, stream.push(samples), scorer.judge.threshold)
+        show(heard / second, stream.finish(), scorer.judge.threshold)
+
+
+def show(seconds: float, nll: np.ndarray, threshold: float) -> None:
+    """Print the mean of the windows that were completed, if any were."""
+    if len(nll):
+        louder = "above" if nll.mean() > threshold else "below"
+        print(f"{seconds:7.1f} s  {nll.mean():.3f} nats/dim, {louder} the threshold")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def test_from_data_to_verdict(tmp_path: Path):
     assert edgeflow("export", run, "-o", bundle, *FEW).exit_code == 0
     assert edgeflow("verify", bundle).output.endswith("verified\n")
     assert "fan_id_00" in edgeflow("inspect", bundle).output
-    by_run = json.loads(edgeflow("evaluate", run, data, "--json").stdout)
+    by_run = json.loads(edgeflow("evaluate", run, data, "--json", *FEW).stdout)
     by_bundle = json.loads(edgeflow("evaluate", bundle, data, "--json").stdout)
     limits = [document["machines"][0].pop("threshold") for document in (by_run, by_bundle)]
     assert limits[0] == pytest.approx(limits[1], rel=1e-5)
@@ -213,7 +213,7 @@ def test_a_pipe_gives_a_verdict_a_clip(bundle_path: Path, clips: list[Path]):
 def test_bad_pipes(bundle_path: Path, clips: list[Path]):
     fails(edgeflow("score", bundle_path, "-", input=b""), "gave no sound")
     fails(edgeflow("score", bundle_path, "-", input=b"\0" * 64000), "silent")
-    fails(edgeflow("score", bundle_path, "-", clips[0], input=b""), "cannot be scored together")
+    fails(edgeflow("score", bundle_path, "-", clips[0], input=b""), "cannot be heard together")
     fails(edgeflow("score", bundle_path, "-", "--map", "maps", input=b""), "cannot draw a pipe")
 
 

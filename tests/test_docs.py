@@ -100,6 +100,20 @@ def test_pictures_tell_their_story_to_whoever_cannot_see_them(picture: Path):
     assert picture.name in (ROOT / "docs" / "architecture.md").read_text()
 
 
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.stem)
+def test_pictures_name_files_that_are_there(picture: Path):
+    words = " ".join(ET.fromstring(picture.read_text()).itertext())
+    sources = [
+        path.as_posix()
+        for folder in ("edgeflow", "export", "runtime")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    named = re.findall(r"[\w/]+\.py\b", words)
+    assert named
+    for name in named:
+        assert any(source.endswith(f"/{name}") for source in sources), f"there is no {name}"
+
+
 ALONE = """
 import sys
 def refuse(event, _):

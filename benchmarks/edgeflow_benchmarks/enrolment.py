@@ -22,7 +22,7 @@ from edgeflow.dataset import Dataset, Machine
 from edgeflow.evaluation import auc_and_pauc
 from edgeflow.features import FeatureStore
 from edgeflow.models.linear import SETTINGS
-from edgeflow.standard import DEAD_DB, DEAD_SCALE, LEAST_SCALE_DB
+from edgeflow.standard import least_spread, standard_view
 from edgeflow_benchmarks.environment import describe
 from edgeflow_runtime.base import Base
 from edgeflow_runtime.calibration import threshold_from_scores
@@ -38,7 +38,7 @@ EXIT_FAULT = 2
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One machine's clips as the view measures them, (n, D) dB each."""
+    """One machine's clips as the view measures them, (n, T, M) dB; (n, D) once standardised."""
 
     train: Rows
     """Normal ones to learn from."""
@@ -67,14 +67,19 @@ class Outcome:
 
 
 def outcomes_of(
-    machines: dict[str, Measured], machine_type: str, clips: Sequence[int], p: float, draws: int
+    machines: dict[str, Measured],
+    features: Features,
+    machine_type: str,
+    clips: Sequence[int],
+    p: float,
+    draws: int,
 ) -> Iterator[Outcome]:
     """Leave each machine of a type out in turn, and enrol it; then train it the usual way."""
     for name, machine in machines.items():
         others = {other: m.train for other, m in machines.items() if other != name}
-        usual = standardised(others | {name: machine.train}, machine)
+        usual = standardised(others | {name: machine.train}, machine, features)
         yield _trained(machine_type, name, *usual, p)
-        base, target = standardised(others, machine)
+        base, target = standardised(others, machine, features)
         base.check()
         for n in clips:
             if n <= len(target.train):
@@ -82,21 +87,20 @@ def outcomes_of(
                     yield _enrolled(machine_type, base, target, n, p, draw)
 
 
-def standardised(sisters: dict[str, Rows], machine: Measured) -> tuple[Base, Measured]:
+def standardised(
+    sisters: dict[str, Rows], machine: Measured, features: Features
+) -> tuple[Base, Measured]:
     """A base of ``sisters`` as training makes it, and a machine as that base's view sees it."""
-    learned = np.concatenate(list(sisters.values()))
-    mean, spread = learned.mean(axis=0), learned.std(axis=0)
-    dead = spread < DEAD_DB
-    scale = np.where(dead, DEAD_SCALE, np.maximum(spread, LEAST_SCALE_DB))
-    floor = np.where(dead, 1.0, LEAST_SCALE_DB / scale)
+    view = standard_view(SETTINGS.view, list(sisters.values()), features)
 
-    def seen(rows: Rows) -> Rows:
-        standard: Rows = (rows - mean) / scale
-        return standard
+    def seen(table: Rows) -> Rows:
+        rows: Rows = view.standardise(table).reshape(len(table), -1).astype(np.float64)
+        return rows
 
     rows = {name: seen(theirs) for name, theirs in sisters.items()}
     parts = (seen(part) for part in (machine.train, machine.normal, machine.anomalous))
-    return Base(rows, floor, np.empty((0, len(mean)))), Measured(*parts)
+    floor = least_spread(view)
+    return Base(rows, floor, np.empty((0, len(floor)))), Measured(*parts)
 
 
 def _enrolled(
@@ -158,7 +162,7 @@ def _measured(machine: Machine, store: FeatureStore) -> Measured:
     view, name = SETTINGS.view, machine.id.name
     return Measured(
         *(
-            np.stack([view.measure(x)[0].ravel() for x in store.read_all(paths, name)])
+            np.concatenate([view.measure(x) for x in store.read_all(paths, name)])
             for paths in (machine.train, machine.test_normal, machine.test_anomalous)
         )
     )
@@ -177,12 +181,13 @@ def main(data: Path, clips: str, p: float, draws: int, as_json: bool) -> None:
     """
     try:
         dataset, spec = Dataset.scan(data), LogMelSpec()
-        store = FeatureStore(Features(spec.bands, spec.rate_hz, None, spec))
+        features = Features(spec.bands, spec.rate_hz, None, spec)
+        store = FeatureStore(features)
         outcomes: list[Outcome] = []
         for kind in track(dataset.types, "enrolling", len(dataset.types)):
             machines = {m.id.name: _measured(m, store) for m in dataset.of_type(kind)}
             counts = [int(n) for n in clips.split(",")]
-            outcomes += outcomes_of(machines, kind, counts, p, draws)
+            outcomes += outcomes_of(machines, features, kind, counts, p, draws)
     except EdgeflowError as error:
         click.echo(f"Error: {' '.join(str(error).split())}", err=True)
         sys.exit(EXIT_FAULT)

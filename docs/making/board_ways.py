@@ -59,11 +59,17 @@ def sound_to_verdict() -> Picture:
         glyph=spectrogram,
     )
     column.flows("LogMel", "(frames, bands) dB")
-    view = column.card(RUNTIME, "views.py", "Each band standardised,", "then cut", glyph=windows)
+    view = column.card(
+        RUNTIME,
+        "views.py",
+        "Frames, or statistics over",
+        "them, standardised and cut",
+        glyph=windows,
+    )
     column.flows("Windows", "(N, T, M)")
     backend = column.card(
         RUNTIME,
-        "batching.py, backends/",
+        "batch_runner.py, backends/",
         "Batches through ONNX",
         "Runtime or an engine",
         glyph=coupling,

@@ -65,12 +65,12 @@ def recordings_to_run() -> Picture:
         WORKSTATION,
         "training/loop.py",
         "Each batch of the machine",
-        "with as many outliers;",
-        "checkpoint.py keeps epochs",
+        "with as many outliers; or",
+        "closed_form.py fits at once",
         glyph=curves,
     )
     bottom = column.y + 10
-    frame(picture, 20, top, 284, bottom - top, "training/run.py", room=WORKSTATION)
+    frame(picture, 20, top, 284, bottom - top, "training/train.py", room=WORKSTATION)
     supply(
         picture,
         "the cache",
@@ -99,13 +99,13 @@ def run_to_bundle() -> Picture:
     column.skip(28)
     column.card(WORKSTATION, "models/: fold()", "Constants melt into weights", glyph=folding)
     column.flows("plain module")
-    column.card(EXPORT, "onnx_from_flow.py", "One graph; operators.py looks", "at every operator")
+    column.card(EXPORT, "onnx_from_model.py", "One graph; its operators", "are checked")
     column.flows("float32 ONNX")
     parity = column.card(
         EXPORT, "parity.py", "The scores of the trained", "model, or no bundle", glyph=balance
     )
     column.flows()
-    threshold = column.card(EXPORT, "threshold.py", "Where normal ends", glyph=judged)
+    threshold = column.card(RUNTIME, "calibration.py", "Where normal ends", glyph=judged)
     column.flows()
     typed = column.card(
         EXPORT, "typed_onnx.py", "float16 or int8 in the", "couplings' networks", glyph=bits
@@ -120,7 +120,7 @@ def run_to_bundle() -> Picture:
     )
     column.flows()
     golden = column.card(
-        EXPORT, "bundle_writer.py", "A golden recording, and a", "hash for each member"
+        RUNTIME, "bundle_writer.py", "A golden recording, and a", "hash for each member"
     )
     bottom = column.y + 10
     frame(picture, 20, top, 284, bottom - top, "bundle_from_run.py", room=EXPORT)
@@ -131,11 +131,11 @@ def run_to_bundle() -> Picture:
         "its clips",
         [
             (middle(parity), ("held out", "and learned")),
-            (middle(threshold), ("held out",)),
+            (middle(threshold), ("not learned",)),
             (middle(typed), ("learned",)),
             (middle(gate), ("held out", "and test")),
             (middle(audio), ("held out",)),
-            (middle(golden), ("one held out",)),
+            (middle(golden), ("one",)),
         ],
         top=parity[0] - 42,
         bottom=bottom,
@@ -149,4 +149,4 @@ def run_to_bundle() -> Picture:
         "golden recording",
         glyph=sheets,
     )
-    return finish(picture, column.y + 24, WORKSTATION, EXPORT, DISK)
+    return finish(picture, column.y + 24, WORKSTATION, EXPORT, RUNTIME, DISK)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     help="The linear flow, or the same on the clip mean with the machine's own covariance.",
 )  # fmt: skip
 @click.option(
-    "--plots", type=click.Path(path_type=Path),
+    "--plots", type=NamedPath(),
     help="Folder for pictures: training curve, histogram of scores, ROC.",
 )  # fmt: skip
 @click.option("--channel", type=click.IntRange(min=0), help="Channel to listen to; 0 is the first.")

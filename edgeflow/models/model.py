@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from edgeflow.models.folded import FoldedModel
+from edgeflow_runtime.manifest import SCORE_UNIT
 
 
 class Model(nn.Module, ABC):
@@ -20,7 +21,7 @@ class Model(nn.Module, ABC):
         bands: M.
     """
 
-    unit = "nats per dimension of the standardised log-Mel window"
+    unit = SCORE_UNIT
     """Of every score."""
 
     usual_spread: float | None = None

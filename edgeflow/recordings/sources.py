@@ -11,10 +11,7 @@ from unicodedata import normalize
 from edgeflow.dataset import CLIP_NAME
 from edgeflow_runtime.clip_reader import SOUND_SUFFIXES, files_inside
 from edgeflow_runtime.errors import ConfigError, DataError
-from edgeflow_runtime.manifest import MachineId
-
-WORD = re.compile(r"[\w-]+")
-"""What a machine's type and id may be."""
+from edgeflow_runtime.manifest import WORD, MachineId
 
 ABNORMAL = "abnormal"
 """Folder in a machine's folder that holds recordings of it with something wrong."""

@@ -15,7 +15,7 @@ from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.backends.protocol import nll_of
 from edgeflow_runtime.base import Base
 from edgeflow_runtime.bundle import Bundle
-from edgeflow_runtime.bundle_writer import write_bundle
+from edgeflow_runtime.bundle_writer import write_again
 from edgeflow_runtime.clip_reader import Clip
 from edgeflow_runtime.enrolment import Enrolled, enrol
 from edgeflow_runtime.errors import BundleError, ProofError
@@ -80,7 +80,8 @@ def enrol_clips(
         add: whether the bundle is of this machine already.
 
     Raises:
-        BundleError: the bundle is no base, or with ``add`` not an enrolled one.
+        BundleError: the bundle is no base, or with ``add`` not an enrolled one; or no board would
+            take what comes of it.
         DataError: the clips carry no monitor; see :func:`~edgeflow_runtime.enrolment.enrol`.
         ProofError: the graph does not give the scores that were computed.
         StorageError: the disk refuses the write.
@@ -92,8 +93,8 @@ def enrol_clips(
     enrolled = enrol(base, false_alarm_probability, bundle.manifest.threshold.clip_seconds)
     onnx = replace_initializers(bundle.onnx, enrolled.fit.constants())
     backend = OnnxRuntimeBackend(onnx)
-    golden = bundle.golden if add else _golden(clips[0])
-    golden |= {"nll": nll_of(backend, bundle.view.rehearse(golden["logmel"]))}
+    golden = dict(bundle.golden) if add else _golden(clips[0])
+    golden["nll"] = nll_of(backend, bundle.view.rehearse(golden["logmel"]))
     made = replace(
         bundle,
         path=Path(output),
@@ -115,28 +116,15 @@ def rows_of(bundle: Bundle, clips: Sequence[Clip]) -> Rows:
 
 
 def _manifest(past: Manifest, machine_id: str, base: Base, enrolled: Enrolled) -> Manifest:
-    """What the new bundle says of itself."""
+    """What the new bundle says of itself; the usual spread goes on to whoever calibrates."""
     here = {"numpy": np.__version__, "onnxruntime": onnxruntime.__version__}
     versions = past.training.versions | here
     return replace(
         past,
         machine=MachineId(past.machine.machine_type, machine_id),
-        threshold=enrolled.threshold,
+        threshold=replace(enrolled.threshold, usual_spread=past.threshold.usual_spread),
         training=replace(past.training, target_clips=len(base.own), versions=versions),
         enrolment=base.record(enrolled.fit.blend, enrolled.unlike),
-    )
-
-
-def write_again(bundle: Bundle) -> None:
-    """Write a bundle that was changed here to its path. Raises :class:`StorageError`."""
-    write_bundle(
-        bundle.path,
-        bundle.manifest,
-        bundle.onnx,
-        bundle.frontend,
-        bundle.golden,
-        bundle.audio_onnx,
-        bundle.base,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,9 @@ RENAMED = {"monitor": "machine", "window": "view", "wider": "overrides"}
 
 LONGEST_NAME = 100
 """Characters of a machine's type, and of its id."""
+
+WORD = re.compile(r"[\w-]+")
+"""What a machine is called that gets its name here: file names hold it between underscores."""
 
 SCORE_UNIT = "nats per dimension of the standardised log-Mel window"
 

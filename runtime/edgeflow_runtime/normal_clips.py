@@ -12,13 +12,11 @@ from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.clip_reader import Clip, ClipReader, attempt
 from edgeflow_runtime.errors import AudioError, DataError
 from edgeflow_runtime.pipe import PcmFormat
-
-SHORT = 0.05
-"""The share of its length that a clip may lack, or have too much; longer sounds are cut."""
+from edgeflow_runtime.stretches import SLACK, Stretches
 
 
 class NormalClips:
-    """Reads them as a bundle's monitor hears, and cuts longer sounds into clips.
+    """Reads them as a bundle's monitor hears, and takes longer sounds apart into stretches.
 
     Args:
         bundle: whose.
@@ -31,6 +29,7 @@ class NormalClips:
         self._reader = ClipReader(features.bands, features.intake(channel))
         self._logmel, self._view, self._warn = bundle.logmel, bundle.view.spec, warn
         self._seconds = bundle.manifest.threshold.clip_seconds
+        self._stretches = Stretches(self._reader, self._seconds)
 
     def of_files(self, paths: Iterable[Path]) -> list[Clip]:
         """The clips, with their log-Mel, of sound files or ``.npy`` log-Mel.
@@ -53,19 +52,20 @@ class NormalClips:
         return self._left(self._reader.read_pipe(pipe, fmt, self._seconds))
 
     def _of_file(self, path: Path) -> Iterator[Clip]:
-        """A file's clips; one that cannot be read is a clip with an error."""
+        """A file's clips; one that cannot be read is a clip with an error.
+
+        The last stretch of a sound, if it overlaps the one before, is no clip of its own.
+        """
         if not path.exists():
             raise AudioError(f"'{path}' is missing")
-        whole = attempt(Clip(str(path)), lambda: self._reader.read(path))
-        rate_hz = self._logmel.spec.rate_hz if self._logmel else 0
-        length = round(self._seconds * rate_hz)
-        if whole.samples is None or len(whole.samples) <= (1 + SHORT) * length:
-            yield whole
-            return
-        for start in range(0, len(whole.samples) - length + 1, length):
-            name = f"{path}@{start / rate_hz:.1f}s"
-            part = whole.samples[start : start + length]
-            yield attempt(Clip(name), partial(self._reader.hear, name, part, rate_hz))
+        end = 0.0
+        for piece in self._stretches.of_file(path):
+            known = piece.known
+            if known.offset_seconds < end - 1e-6:
+                return
+            end = known.offset_seconds + known.seconds
+            clip = attempt(known, piece.read)
+            yield replace(clip, name=clip.label, stretches=1)
 
     def _left(self, clips: Iterable[Clip]) -> list[Clip]:
         """Those that can be used, with their log-Mel."""
@@ -85,7 +85,7 @@ class NormalClips:
         if clip.error:
             raise AudioError(clip.error)
         if clip.samples is not None and self._logmel is not None:
-            if self._seconds and abs(clip.seconds / self._seconds - 1) > SHORT:
+            if self._seconds and abs(clip.seconds / self._seconds - 1) > SLACK:
                 raise AudioError(
                     f"'{clip.name}' has {clip.seconds:.1f} s; this bundle's scores are of clips of "
                     f"{self._seconds:.1f} s: give such, or longer recordings, which are cut"

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeflow_runtime.arrays import Scores
 from edgeflow_runtime.bundle import Bundle
-from edgeflow_runtime.calibration import CONFIDENCE, threshold_from_scores
+from edgeflow_runtime.calibration import binomial_interval, threshold_from_scores
 from edgeflow_runtime.clip_reader import Clip
 from edgeflow_runtime.errors import ConfigError, DataError
 from edgeflow_runtime.manifest import Threshold
@@ -34,16 +34,8 @@ class Recalibration:
         return self.new.value - self.old.value
 
     def old_rate(self) -> tuple[float, float]:
-        """Where the old threshold's rate of false alarms lies here with 90 % confidence.
-
-        Source: C. Clopper, E. Pearson, "The use of confidence or fiducial limits illustrated in the
-        case of the binomial", Biometrika 26, 1934.
-        """
-        from scipy.stats import beta
-
-        n, k, tail = self.new.heldout_clips, self.alarms, (1 - CONFIDENCE) / 2
-        low = float(beta.ppf(tail, k, n - k + 1)) if k else 0.0
-        return low, float(beta.ppf(1 - tail, k + 1, n - k)) if k < n else 1.0
+        """Where the old threshold's rate of false alarms lies here with 90 % confidence."""
+        return binomial_interval(self.alarms, self.new.heldout_clips)
 
 
 def recalibrate(old: Threshold, scores: Scores, false_alarm_probability: float) -> Recalibration:

@@ -189,9 +189,9 @@ def make_old(bundle: str, folder: Path) -> dict[str, float]:
 def drop_stack_traces(path: Path) -> None:
     """Write an old bundle again, by the old code, without them."""
     import onnx
-    from edgeflow_export.bundle_writer import write_bundle
 
     from edgeflow_runtime.bundle import Bundle
+    from edgeflow_runtime.bundle_writer import write_bundle
 
     whole = Bundle.load(path)
     model = onnx.load_from_string(whole.onnx)

@@ -9,13 +9,20 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgeflow.cli import cli
+from edgeflow.evaluation import evaluate
 from edgeflow.training.run import TrainedRun
 from edgeflow_export.bundle_from_run import export
 from edgeflow_export.onnx_from_model import onnx_from_trained
 from edgeflow_export.parity import check_replaceable
 from edgeflow_runtime.base import Base
 from edgeflow_runtime.bundle import BASE, Bundle
-from edgeflow_runtime.errors import BundleError, DamagedRunError, ExportError, ParityError
+from edgeflow_runtime.errors import (
+    BundleError,
+    ConfigError,
+    DamagedRunError,
+    ExportError,
+    ParityError,
+)
 
 
 def edgeflow(*arguments: object) -> Result:
@@ -57,6 +64,11 @@ def test_other_constants_are_proven_to_be_the_other_flow(base_run: Path, sounds:
     twisted = onnx.replace(b"ReduceSum", b"ReduceMax")
     with pytest.raises(ParityError):
         check_replaceable(twisted, base, run.model, windows)
+
+
+def test_a_base_is_not_evaluated(base_run: Path, sounds: Path):
+    with pytest.raises(ConfigError, match="is a base, which judges no machine"):
+        evaluate(base_run, sounds)
 
 
 def test_a_base_is_float32_and_whole(base_run: Path, tmp_path: Path):

@@ -87,7 +87,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     constraints = ("-c", REPOSITORY / "constraints.txt")
     probe = pip("download", "--no-deps", *constraints, "-d", copy.parent, "click")
     if probe.returncode:
-        pytest.skip("no package index can be reached: name one with 'pip recipe set index-url'")
+        pytest.skip("no package index can be reached: name one with 'pip config'")
     leave = shutil.ignore_patterns(".*", "build", "demo", "*.egg-info", "__pycache__")
     shutil.copytree(REPOSITORY, copy, ignore=leave)
     built = pip("wheel", "--no-deps", *constraints, "-w", folder, copy, *SDISTS)

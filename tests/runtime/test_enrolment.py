@@ -17,9 +17,11 @@ from edgeflow_runtime import Scorer
 from edgeflow_runtime.base import Base
 from edgeflow_runtime.bundle import BASE, Bundle
 from edgeflow_runtime.bundle_writer import write_bundle
+from edgeflow_runtime.enrolled_bundle import enrol_clips
 from edgeflow_runtime.enrolment import enrol
 from edgeflow_runtime.errors import BundleError, BundleIntegrityError, DataError
 from edgeflow_runtime.linear_fit import Sisters, fit_linear
+from edgeflow_runtime.normal_clips import NormalClips
 
 DIMS = 12
 
@@ -181,6 +183,52 @@ def test_a_pipe_and_a_long_file_are_cut_into_the_same_clips(
     assert np.array_equal(files, pipe)
 
 
+def test_what_overlaps_of_a_long_file_is_no_clip_of_its_own(
+    base_path: Path, clips: list[Path], tmp_path: Path
+):
+    sound = np.concatenate([soundfile.read(clip, dtype="int16")[0] for clip in clips[:3]])
+    soundfile.write(tmp_path / "long.wav", sound[:40000], 16000)
+    (cut, short) = (NormalClips(Bundle.load(base_path), None, print) for _ in range(2))
+    names = [clip.name for clip in cut.of_files([tmp_path / "long.wav"])]
+    assert names == [f"{tmp_path}/long.wav @ {start}s" for start in ("0.0", "1.0")]
+    soundfile.write(tmp_path / "nearly.wav", sound[:14500], 16000)  # a clip, as score has it
+    assert len(short.of_files([tmp_path / "nearly.wav"])) == 1
+
+
+def test_what_the_base_knows_goes_on_and_stays_as_it_was(
+    base_path: Path, clips: list[Path], tmp_path: Path
+):
+    base = Bundle.load(base_path)
+    threshold = dataclasses.replace(base.manifest.threshold, usual_spread=0.62)
+    base = dataclasses.replace(
+        base, manifest=dataclasses.replace(base.manifest, threshold=threshold)
+    )
+    heard = NormalClips(base, None, print).of_files(clips[:4])
+    path, more = tmp_path / "fan_06.edgeflow", {"machine_id": "06", "false_alarm_probability": 0.05}
+    enrol_clips(base, heard[:3], path, **more)
+    made = Bundle.load(path)
+    assert made.manifest.threshold.usual_spread == 0.62
+    assert made.manifest.threshold.least is not None
+    recorded = made.golden["nll"].copy()
+    enrol_clips(made, heard[3:], path, **more, add=True)
+    np.testing.assert_array_equal(made.golden["nll"], recorded)
+    assert not np.array_equal(Bundle.load(path).golden["nll"], recorded)
+
+
+def test_names_cannot_steer_a_terminal_and_no_path_is_empty(
+    base_path: Path, clips: list[Path], tmp_path: Path
+):
+    output = tmp_path / "fan\x1b[31m_Lüfter-7.edgeflow"
+    result = edgeflow("enroll", base_path, clips[0], "-o", output)
+    assert result.exit_code == 0, result.output
+    assert "\x1b" not in result.output
+    assert Bundle.load(output).manifest.machine.machine_id == "Lüfter-7"
+    fails(edgeflow("enroll", base_path, clips[0], "-o", ""), "path is empty")
+    fails(edgeflow("enroll", base_path, "", "-o", output), "name is empty")
+    fails(edgeflow("calibrate", output, clips[5], "-o", ""), "path is empty")
+    fails(edgeflow("enroll", base_path, "-", "--rate", "1", "-o", output), "100")
+
+
 def test_clips_that_would_mislead_are_left_out_and_named(
     base_path: Path, clips: list[Path], tmp_path: Path
 ):
@@ -195,7 +243,7 @@ def test_clips_that_would_mislead_are_left_out_and_named(
     assert [line.split(":")[0] for line in result.stderr.splitlines()] == ["left out"] * 2
     fails(edgeflow("enroll", base_path, tmp_path / "gone.wav", "-o", output), "is missing")
     fails(edgeflow("enroll", base_path, clips[0], clips[0], "-o", output), "the same as")
-    fails(edgeflow("enroll", base_path, clips[0], "-o", tmp_path / "a-b"), "'a-b'", "--id")
+    fails(edgeflow("enroll", base_path, clips[0], "-o", tmp_path / "a b"), "'a b'", "--id")
 
 
 def test_a_base_is_no_monitor_and_a_monitor_no_base(

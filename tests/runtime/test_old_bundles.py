@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import runpy
 from pathlib import Path
@@ -13,6 +14,8 @@ from click.testing import CliRunner
 from edgeflow.cli import cli
 from edgeflow_runtime import Scorer
 from edgeflow_runtime.bundle import Bundle
+from edgeflow_runtime.bundle_writer import write_again
+from edgeflow_runtime.manifest import FORMAT_VERSION
 
 MAKING = runpy.run_path(str(Path(__file__).parents[1] / "bundles" / "make.py"))
 RECORDED = json.loads(MAKING["SCORES"].read_text())
@@ -37,6 +40,19 @@ def test_it_scores_as_on_the_day_it_was_made(bundles: Path, name: str):
         scores = {clip: scorer.score(samples, 16000).score for clip, samples in clips.items()}
     assert scores == pytest.approx(recorded, abs=1e-6, rel=0)
     assert np.ptp(list(recorded.values())) > 0.1  # the clips are told apart
+
+
+def test_written_again_it_is_of_todays_format_and_scores_the_same(
+    bundles: Path, name: str, tmp_path: Path
+):
+    old = Bundle.load(bundles / name)
+    write_again(dataclasses.replace(old, path=tmp_path / name))
+    new = Bundle.load(tmp_path / name)
+    assert new.manifest.format_version == FORMAT_VERSION
+    assert new.manifest.features == old.manifest.features  # the front end of its day
+    samples = old.golden["samples"]
+    with Scorer.load(old.path) as before, Scorer.load(new.path) as after:
+        assert after.score(samples, 16000).score == before.score(samples, 16000).score
 
 
 @pytest.mark.parametrize("command", ["verify", "inspect"])

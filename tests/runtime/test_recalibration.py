@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from click.testing import CliRunner, Result
 
 from edgeflow.cli import cli
 from edgeflow_runtime.bundle import Bundle
+from edgeflow_runtime.bundle_writer import write_again
+from edgeflow_runtime.errors import BundleError
 from edgeflow_runtime.manifest import Threshold
 from edgeflow_runtime.recalibration import recalibrate
 
@@ -94,7 +97,7 @@ def test_a_laxer_threshold_has_to_be_allowed(bundle_path: Path, normal: Path, tm
         (("--rate", "8000"), "only for sound from a pipe"),
         (("--listen", "every 10 s"), "belongs to --false-alarms"),
         (("--false-alarms", "1 per week"), "how often a clip is judged"),
-        (("--false-alarms", "60%"), "more than 0, less than 0.5"),
+        (("--false-alarms", "60%"), "less than 0.5"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -109,3 +112,15 @@ def test_a_single_clip_is_too_few(bundle_path: Path, normal: Path):
     result = calibrate(bundle_path, normal / "0.wav")
     assert result.exit_code == 2
     assert "needs 2 clips" in result.stderr
+
+
+def test_a_threshold_that_no_board_would_take_is_not_written(bundle_path: Path, tmp_path: Path):
+    whole, path = Bundle.load(bundle_path), tmp_path / "fan.edgeflow"
+    path.write_bytes(b"what is there")
+    threshold = replace(whole.manifest.threshold, value=1e6)
+    manifest = replace(whole.manifest, threshold=threshold)
+    with pytest.raises(BundleError, match="no board would take"):
+        write_again(replace(whole, path=path, manifest=manifest))
+    assert path.read_bytes() == b"what is there"
+    write_again(replace(whole, path=path))
+    assert Bundle.load(path).manifest.threshold == whole.manifest.threshold

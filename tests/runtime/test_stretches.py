@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeflow.cli import cli
-from edgeflow.evaluation import bundle_scores
+from edgeflow.subjects import bundle_scores
 from edgeflow_runtime import Scorer
 from edgeflow_runtime.audio import Intake
 from edgeflow_runtime.clip_reader import Clip, ClipReader

@@ -83,7 +83,7 @@ class Torture:
         for arguments in (
             [*synth(2, 3)],
             [*SCENES[1].arguments[:-1], "WORK/run"],
-            ["export", "INPUTS/run", "-o", "WORK/old.edgeflow"],
+            ["export", "INPUTS/run", "-o", "WORK/old.edgeflow", "--false-alarms", "0.4"],
         ):
             self.work = self.inputs
             done = self._run(arguments, cache=self._folder / "cache")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgeflow_runtime.cli.options import given
+from edgeflow_runtime.cli.options import NamedPath, listen_option, say, warn
+from edgeflow_runtime.cli.pipe_options import check_clips, pipe_format, pipe_options
 
 if TYPE_CHECKING:
     from edgeflow_runtime.bundle import Bundle
@@ -18,46 +19,34 @@ if TYPE_CHECKING:
     from edgeflow_runtime.manifest import Threshold
     from edgeflow_runtime.recalibration import Recalibration
 
-PIPE_OPTIONS = ("rate", "channels", "encoding")
-"""They tell what a pipe holds; files say it themselves."""
+Command = TypeVar("Command", bound=Callable[..., Any])
 
-Command = Callable[..., Any]
+OPTIONS = (
+    click.option(
+        "--false-alarms", "promise",
+        help="Share of normal clips that may alarm: 1%, 0.01, or '1 per week' with "
+        "--listen; the bundle's own if not given.",
+    ),
+    listen_option,
+    click.option(
+        "--channel", type=click.IntRange(min=0), help="Channel to listen to; 0 is the first."
+    ),
+    pipe_options,
+)  # fmt: skip
+"""Of both commands: the promise, and what is listened to."""
 
 
 def _listening(command: Command) -> Command:
-    """Add the options of both commands: the promise, and what is listened to."""
-    for option in reversed(
-        [
-            click.option(
-                "--false-alarms", "promise",
-                help="Share of normal clips that may alarm: 1%, 0.01, or '1 per week' with "
-                "--listen; the bundle's own if not given.",
-            ),
-            click.option("--listen", help="How often a clip is judged, as 'every 10 s'."),
-            click.option(
-                "--channel", type=click.IntRange(min=0),
-                help="Channel to listen to; 0 is the first.",
-            ),
-            click.option("--rate", type=click.IntRange(min=1), help="From a pipe: rate in Hz."),
-            click.option(
-                "--channels", type=click.IntRange(min=1), default=1, help="From a pipe: channels."
-            ),
-            click.option(
-                "--encoding", type=click.Choice(["s16", "s32", "f32"]), default="s16",
-                help="From a pipe: sample type, little-endian.",
-            ),
-        ]
-    ):  # fmt: skip
+    """Add :data:`OPTIONS`."""
+    for option in reversed(OPTIONS):
         command = option(command)
     return command
 
 
 @click.command()
-@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("base", type=NamedPath())
 @click.argument("clips", nargs=-1, required=True)
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The new bundle."
-)
+@click.option("-o", "--output", required=True, type=NamedPath(), help="The new bundle.")
 @click.option(
     "--id", "machine_id",
     help="What the machine is called; the output's name behind its last '_' if not given.",
@@ -91,7 +80,7 @@ def enroll(
     from edgeflow_runtime.bundle import Bundle
     from edgeflow_runtime.enrolled_bundle import check_base, enrol_clips
 
-    _check_clips(context, clips)
+    check_clips(context, clips)
     bundle = Bundle.load(base)
     check_base(bundle, add=add)
     if add and machine_id is not None:
@@ -103,25 +92,19 @@ def enroll(
         bundle, heard, output, machine_id=machine_id, false_alarm_probability=p, add=add
     )
     for line in _enrolled_lines(made):
-        click.echo(line)
+        say(line)
 
 
 def _machine_id(given_id: str | None, output: Path) -> str:
     """``07`` of ``fan_07.edgeflow``, if none is given."""
+    from edgeflow_runtime.manifest import WORD
+
     machine_id = output.name.partition(".")[0].rpartition("_")[2] if given_id is None else given_id
-    if not (machine_id.isascii() and machine_id.isalnum()):
+    if not WORD.fullmatch(machine_id):
         raise click.UsageError(
-            f"{machine_id!r} is no machine's id: give letters and digits with --id"
+            f"{machine_id!r} is no machine's id: give letters, digits, '-' and '_' with --id"
         )
     return machine_id
-
-
-def _check_clips(context: click.Context, clips: tuple[str, ...]) -> None:
-    """Refuse what would be ignored."""
-    if "-" not in clips and (needless := given(context, *PIPE_OPTIONS)):
-        raise click.UsageError(f"{needless}: only for sound from a pipe, '-': leave it out")
-    if "-" in clips and len(clips) > 1:
-        raise click.UsageError("'-' is the pipe; it cannot be heard together with files")
 
 
 def _probability(threshold: Threshold, promise: str | None, listen: str | None) -> float:
@@ -145,18 +128,12 @@ def _heard(
 ) -> list[Clip]:
     """The normal clips, from files or the pipe."""
     from edgeflow_runtime.clip_reader import find_clips
-    from edgeflow_runtime.errors import AudioError
     from edgeflow_runtime.normal_clips import NormalClips
-    from edgeflow_runtime.pipe import PcmFormat
 
-    normal = NormalClips(bundle, channel, lambda text: click.echo(text, err=True))
+    normal = NormalClips(bundle, channel, warn)
     if "-" not in clips:
         return normal.of_files(find_clips([Path(clip) for clip in clips]))
-    if sys.stdin is None:
-        raise AudioError("standard input is closed: there is no pipe to listen to")
-    spec = bundle.manifest.features.logmel
-    rate_hz = rate or (spec.rate_hz if spec else 1)
-    return normal.of_pipe(sys.stdin.buffer, PcmFormat(rate_hz, channels, encoding))
+    return normal.of_pipe(sys.stdin.buffer, pipe_format(bundle, rate, channels, encoding))
 
 
 def _enrolled_lines(made: EnrolledBundle) -> list[str]:
@@ -193,10 +170,10 @@ def _threshold_lines(limit: Threshold) -> list[str]:
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=NamedPath())
 @click.argument("normal", nargs=-1, required=True)
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path),
+    "-o", "--output", type=NamedPath(),
     help="The bundle with the new threshold; only a report if not given.",
 )  # fmt: skip
 @click.option("--allow-laxer", is_flag=True, help="Also write a threshold above the old one.")
@@ -222,7 +199,8 @@ def calibrate(
     only says what the threshold would be.
     """
     from edgeflow_runtime.base import Base
-    from edgeflow_runtime.enrolled_bundle import rows_of, write_again
+    from edgeflow_runtime.bundle_writer import write_again
+    from edgeflow_runtime.enrolled_bundle import rows_of
     from edgeflow_runtime.recalibration import (
         check_unlearned,
         recalibrate,
@@ -231,10 +209,10 @@ def calibrate(
     )
     from edgeflow_runtime.scorer import Scorer
 
-    _check_clips(context, normal)
+    check_clips(context, normal)
     if allow_laxer and output is None:
         raise click.UsageError("--allow-laxer belongs to -o: without it nothing is written")
-    with Scorer.load(bundle, channel=channel, warn=lambda text: click.echo(text, err=True)) as s:
+    with Scorer.load(bundle, channel=channel, warn=warn) as s:
         p = _probability(s.bundle.manifest.threshold, promise, listen)
         heard = _heard(s.bundle, normal, channel, rate, channels, encoding)
         if s.bundle.base is not None:
@@ -244,10 +222,10 @@ def calibrate(
         made = recalibrate(s.bundle.manifest.threshold, scores_of(s, heard), p)
         whole = s.bundle
     for line in _calibrated_lines(made):
-        click.echo(line)
+        say(line)
     if output:
         write_again(recalibrated(whole, made, output, allow_laxer=allow_laxer))
-        click.echo(f"written to {output}")
+        say(f"written to {output}")
 
 
 def _calibrated_lines(made: Recalibration) -> list[str]:

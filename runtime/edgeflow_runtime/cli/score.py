@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeflow_runtime.backends.names import BACKENDS
-from edgeflow_runtime.cli.options import FiniteFloat, NamedPath, audio_in_option, given, warn
+from edgeflow_runtime.cli.options import FiniteFloat, NamedPath, audio_in_option, warn
+from edgeflow_runtime.cli.pipe_options import check_clips, pipe_format, pipe_options
 from edgeflow_runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from edgeflow_runtime.verdicts import ClipResult
 
 EXIT_NORMAL, EXIT_ANOMALY, EXIT_FAULT = 0, 1, 2
-
-PIPE_OPTIONS = ("rate", "channels", "encoding", "timeout")
-"""They tell what a pipe holds; files say it themselves."""
 
 STATUSES = {"normal": EXIT_NORMAL, "anomalous": EXIT_ANOMALY, "unknown": EXIT_FAULT}
 
@@ -54,16 +52,7 @@ COLOURS = {"normal": "green", "anomalous": "red", "unknown": "yellow"}
     help="Seconds judged at a time; as long as the clips that it learned from if not given.",
 )  # fmt: skip
 @click.option("--allow-short", is_flag=True, help="Judge shorter sounds, too, with a warning.")
-@click.option(
-    "--rate", type=click.IntRange(100, 10_000_000), help="From a pipe: sample rate in Hz."
-)
-@click.option("--channels", type=click.IntRange(1, 1024), default=1, help="From a pipe: channels.")
-@click.option(
-    "--encoding",
-    type=click.Choice(["s16", "s32", "f32"]),
-    default="s16",
-    help="From a pipe: sample type, little-endian.",
-)
+@pipe_options
 @click.option(
     "--timeout", type=FiniteFloat(0.1, 86400),
     help="From a pipe: seconds without sound until a clip is unknown; three clips if not given.",
@@ -101,7 +90,9 @@ def score(
 
     The exit status is 0 if all clips are normal, 1 if one is anomalous, 2 if one is unknown.
     """
-    _check_clips(context, clips, maps)
+    check_clips(context, clips, "timeout")
+    if "-" in clips and maps:
+        raise click.UsageError("--map draws files; it cannot draw a pipe")
     from edgeflow_runtime.scorer import Scorer
 
     with Scorer.load(
@@ -118,7 +109,8 @@ def score(
         warn=warn,
     ) as scorer:
         if "-" in clips:
-            results = _score_pipe(scorer, rate, channels, encoding, timeout)
+            fmt = pipe_format(scorer.bundle, rate, channels, encoding)
+            results = scorer.score_pipe(sys.stdin.buffer, fmt, timeout)
         else:
             results = _score_files(scorer, clips, maps is not None)
         pictures = Pictures(scorer.bundle, maps) if maps else None
@@ -144,42 +136,6 @@ def _score_files(scorer: Scorer, clips: tuple[str, ...], maps: bool) -> Iterator
 
         return scorer.score_files(track(paths, "scoring", len(paths)), maps=maps)
     return scorer.score_files(paths, maps=maps)
-
-
-def _check_clips(context: click.Context, clips: tuple[str, ...], maps: Path | None) -> None:
-    """Refuse what would be ignored."""
-    if "" in clips:
-        raise click.UsageError("a clip's name is empty: name a file or a folder")
-    if "-" not in clips:
-        if needless := given(context, *PIPE_OPTIONS):
-            raise click.UsageError(
-                f"{needless}: only for sound from a pipe, '-'; files say what they hold: leave it "
-                "out"
-            )
-    elif len(clips) > 1:
-        raise click.UsageError("'-' is the pipe; it cannot be scored together with files")
-    elif maps:
-        raise click.UsageError("--map draws files; it cannot draw a pipe")
-
-
-def _score_pipe(
-    scorer: Scorer,
-    rate: int | None,
-    channels: int,
-    encoding: str,
-    timeout: float | None,
-) -> Iterator[ClipResult]:
-    """Score what comes through standard input, clip by clip, as it comes."""
-    from edgeflow_runtime.errors import AudioError
-    from edgeflow_runtime.pipe import PcmFormat
-
-    spec = scorer.bundle.manifest.features.logmel
-    if spec is None:
-        raise AudioError("this monitor was trained on log-Mel arrays; it cannot listen to a pipe")
-    if sys.stdin is None:
-        raise AudioError("standard input is closed: there is no pipe to listen to")
-    fmt = PcmFormat(rate or spec.rate_hz, channels, encoding)
-    return scorer.score_pipe(sys.stdin.buffer, fmt, timeout)
 
 
 class Pictures:

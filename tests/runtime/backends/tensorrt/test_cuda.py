@@ -74,7 +74,8 @@ def machine(tmp_path_factory):
     shutil.copy(HERE / "fake_tensorrt.py", root / "tensorrt.py")
     # A real TensorRT-RTX has no use for a fake driver.
     (root / "sitecustomize.py").write_text("import sys\nsys.modules['tensorrt_rtx'] = None\n")
-    base = {**os.environ, "PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1"}
+    paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    base = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
 
     def run(arguments, driver="new", **more):
         return subprocess.run(
