@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from edgeflow_runtime.cli.options import NamedPath, warn
 from edgeflow_runtime.errors import EdgeflowError
 from edgeflow_runtime.extras import require
 
@@ -24,9 +25,7 @@ PACKAGES = {
 @click.command()
 @click.argument("suite", type=click.Choice(list(PACKAGES)), default="practice")
 @click.option("--json", "as_json", is_flag=True, help="A JSON document.")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Also write the JSON document here."
-)
+@click.option("-o", "--output", type=NamedPath(), help="Also write the JSON document here.")
 @click.option("--quick", is_flag=True, help="A smoke run: small flows, few repeats, no goals.")
 def main(suite: str, as_json: bool, output: Path | None, quick: bool) -> None:
     """Measure edgeflow on this machine.
@@ -40,7 +39,7 @@ def main(suite: str, as_json: bool, output: Path | None, quick: bool) -> None:
             require(package, "bench")
         _measure(suite, as_json, output, quick)
     except EdgeflowError as error:
-        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+        warn(f"Error: {error}")
         sys.exit(EXIT_FAULT)
 
 

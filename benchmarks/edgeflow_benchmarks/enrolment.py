@@ -26,6 +26,7 @@ from edgeflow.standard import least_spread, standard_view
 from edgeflow_benchmarks.environment import describe
 from edgeflow_runtime.base import Base
 from edgeflow_runtime.calibration import threshold_from_scores
+from edgeflow_runtime.cli.options import NamedPath, warn
 from edgeflow_runtime.enrolment import enrol
 from edgeflow_runtime.errors import DataError, EdgeflowError
 from edgeflow_runtime.linear_fit import LinearFit, Rows, Sisters, fit_linear, unlearned_nll
@@ -169,7 +170,7 @@ def _measured(machine: Machine, store: FeatureStore) -> Measured:
 
 
 @click.command()
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=NamedPath())
 @click.option("--clips", default="1,3,5,7", show_default=True, help="To enrol from, by comma.")
 @click.option("--false-alarms", "p", type=float, default=0.05, show_default=True, help="Promised.")
 @click.option("--draws", default=3, show_default=True, help="Choices of these clips.")
@@ -189,7 +190,7 @@ def main(data: Path, clips: str, p: float, draws: int, as_json: bool) -> None:
             counts = [int(n) for n in clips.split(",")]
             outcomes += outcomes_of(machines, features, kind, counts, p, draws)
     except EdgeflowError as error:
-        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+        warn(f"Error: {error}")
         sys.exit(EXIT_FAULT)
     if as_json:
         monitors = [dataclasses.asdict(outcome) for outcome in outcomes]

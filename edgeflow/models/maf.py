@@ -84,6 +84,7 @@ class MAF(Flow):
         self.linear: LinearFlow | None = None
         if spec.linear:
             self.linear = LinearFlow(LinearSpec(frames=spec.frames, bands=spec.bands))
+            self.usual_spread = LinearFlow.usual_spread  # of what the training starts from
             for block, _ in self.pairs():
                 nn.init.zeros_(block.shift.weight)
                 nn.init.zeros_(block.shift.bias)

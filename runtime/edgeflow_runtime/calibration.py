@@ -31,7 +31,6 @@ DRAWS = 20_000
 
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800, "month": 2629800}
 
-
 USUAL_FREEDOM = 10
 """What is known of a model's usual spread counts as much as that of so many clips and one."""
 
@@ -68,8 +67,6 @@ def threshold_from_scores(
     Source: V. Vovk et al., "Algorithmic Learning in a Random World", Springer 2005, section 2.2;
     G. Hahn, W. Meeker, "Statistical Intervals", Wiley 1991, section 4.8.
     """
-    from scipy.stats import t
-
     p, n = false_alarm_probability, len(scores)
     if not 0 < p < 0.5:
         raise ConfigError(f"the rate of false alarms lies between 0 and 0.5, found {p}")
@@ -83,22 +80,32 @@ def threshold_from_scores(
         method = CONFORMAL.format(rank=f"{rank}th", clips=n)
         low, high = _conformal_interval(n, rank)
     else:
-        logs = scores if least is None else np.log(np.maximum(scores - least, 1e-12))
-        usual = 0.0 if least is None or usual_spread is None else usual_spread
-        known = USUAL_FREEDOM if usual else 0
-        variance = (known * usual**2 + (n - 1) * float(logs.var(ddof=1))) / (known + n - 1)
-        reach = float(t.ppf(1 - p, known + n - 1)) * math.sqrt(1 + 1 / n)
-        bound = float(logs.mean()) + reach * math.sqrt(variance)
-        with np.errstate(over="ignore"):
-            value = bound if least is None else least + float(np.exp(bound))
-        if not math.isfinite(value):
-            raise DataError(
-                f"{n} clips say nothing of a rate of {percent(p)}, they can promise "
-                f"{percent(1 / (n + 1))}: record more, or promise less"
-            )
+        value, low, high = _extrapolated(scores, p, least, usual_spread)
         method = STUDENT.format(clips=n, carried=1 / (n + 1))
-        low, high = _student_interval(n, reach, known)
     return Threshold(value, method, p, n, clip_seconds, low, high, least, usual_spread)
+
+
+def _extrapolated(
+    scores: Scores, p: float, least: float | None, usual_spread: float | None
+) -> tuple[float, float, float]:
+    """A threshold beyond what the clips carry, and the interval of its rate."""
+    from scipy.stats import t
+
+    n = len(scores)
+    logs = scores if least is None else np.log(np.maximum(scores - least, 1e-12))
+    usual = 0.0 if least is None or usual_spread is None else usual_spread
+    known = USUAL_FREEDOM if usual else 0
+    variance = (known * usual**2 + (n - 1) * float(logs.var(ddof=1))) / (known + n - 1)
+    reach = float(t.ppf(1 - p, known + n - 1)) * math.sqrt(1 + 1 / n)
+    bound = float(logs.mean()) + reach * math.sqrt(variance)
+    with np.errstate(over="ignore"):
+        value = bound if least is None else least + float(np.exp(bound))
+    if not math.isfinite(value):
+        raise DataError(
+            f"{n} clips say nothing of a rate of {percent(p)}, they can promise "
+            f"{percent(1 / (n + 1))}: record more, or promise less"
+        )
+    return value, *_student_interval(n, reach, known)
 
 
 def fewest_clips(false_alarm_probability: float) -> int:

@@ -17,12 +17,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeflow_runtime.base import Base
 from edgeflow_runtime.calibration import CONFIDENCE, DRAWS, fewest_clips, threshold_from_scores
 from edgeflow_runtime.errors import DataError
-from edgeflow_runtime.kinship import Kinship, as_of, kinship_of
+from edgeflow_runtime.kinship import Kinship, Numbers, as_of, kinship_of
 from edgeflow_runtime.linear_fit import (
     LinearFit,
     Sisters,
@@ -31,8 +30,6 @@ from edgeflow_runtime.linear_fit import (
     unlearned_nll,
 )
 from edgeflow_runtime.manifest import Threshold
-
-Numbers = npt.NDArray[np.float64]
 
 FEWEST_ALONE = 3
 """Clips that a machine needs which can borrow nothing."""

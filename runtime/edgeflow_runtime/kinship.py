@@ -18,6 +18,7 @@ from edgeflow_runtime.base import Base
 from edgeflow_runtime.linear_fit import FOLDS, LinearFit, Rows, Sisters, fit_linear
 
 Numbers = npt.NDArray[np.float64]
+"""(n,) one a sister, or one a clip."""
 
 DOUBT = 0.05
 """The share of true sisters that would be called unlike."""

@@ -32,7 +32,8 @@ def read_tensors(content: bytes) -> dict[str, npt.NDArray[Any]]:
         raise ValueError(f"its header has {header} bytes, more than {LONGEST_HEADER}")
     tensors = {}
     try:
-        for name, tensor in deserialize(content):  # type: ignore[no-untyped-call]
+        entries = deserialize(content)  # type: ignore[no-untyped-call]  # in another order each time
+        for name, tensor in sorted(entries, key=lambda entry: entry[0]):
             if tensor["dtype"] not in KINDS:
                 raise ValueError(f"{name!r} is of type {tensor['dtype']}, not of float32 or uint8")
             tensors[name] = np.frombuffer(tensor["data"], KINDS[tensor["dtype"]]).reshape(

@@ -19,6 +19,7 @@ from edgeflow_runtime.arrays import Array, Frames, NllMap, Windows
 from edgeflow_runtime.documents import Document
 from edgeflow_runtime.errors import AudioError, ConfigError
 from edgeflow_runtime.pooling import Statistic, statistic
+from edgeflow_runtime.printable import quoted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -41,8 +42,8 @@ class ViewSpec(Document):
         if cls is not ViewSpec or not isinstance(document, dict):
             return super().from_dict(document)
         kind = document.get("kind", WindowSpec.kind)
-        if kind not in KINDS:
-            raise ConfigError(f"unknown view {kind!r}: choose one of {', '.join(KINDS)}")
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise ConfigError(f"unknown view {quoted(kind)}: choose one of {', '.join(KINDS)}")
         return KINDS[kind].from_dict(document)  # type: ignore[return-value]
 
     @property

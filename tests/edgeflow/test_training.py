@@ -20,6 +20,7 @@ from edgeflow.dataset import Dataset, Machine
 from edgeflow.features import FeatureStore, cache_root
 from edgeflow.losses import LossSpec
 from edgeflow.models import preset
+from edgeflow.models.linear import LinearFlow
 from edgeflow.models.model import Model
 from edgeflow.models.spec import ModelSettings, Schedule
 from edgeflow.training import loop
@@ -621,6 +622,8 @@ def test_a_linear_start_of_three_clips_is_the_linear_flow_with_scores_as_if_unle
     assert len(run.unlearned()) == 3
     (said,) = run.warnings()
     assert said.endswith("the linear flow was kept")
+    threshold = run.threshold(lambda names: np.empty(len(names)), 0.1)
+    assert threshold.usual_spread == LinearFlow.usual_spread
 
 
 def test_a_linear_start_becomes_a_bundle(linear_start: Recipe, tmp_path: Path):

@@ -257,6 +257,11 @@ def test_a_base_is_no_monitor_and_a_monitor_no_base(
     assert "nothing yet: a base of fan_id_00 (12)" in edgeflow("inspect", base_path).output
 
 
+def test_sisters_stand_in_one_order_however_often_a_base_is_read(base_path: Path):
+    orders = {tuple(Base.from_tensors(Bundle.load(base_path).base).sisters) for _ in range(20)}
+    assert orders == {("fan_id_00", "fan_id_02", "fan_id_04")}
+
+
 def test_a_base_whose_rows_are_not_what_it_says_is_refused(base_path: Path, tmp_path: Path):
     whole, path = Bundle.load(base_path), tmp_path / "edited.edgeflow"
 

@@ -139,6 +139,8 @@ def test_documents_name_the_kind_of_view():
     assert ViewSpec.from_dict({"frames": 4, "hop": 2}) == WindowSpec(4, 2)  # of formats 1 to 3
     with pytest.raises(ConfigError, match="unknown view 'wavelet'"):
         ViewSpec.from_dict({"kind": "wavelet"})
+    with pytest.raises(ConfigError, match="unknown view a list"):
+        ViewSpec.from_dict({"kind": []})
     with pytest.raises(ConfigError, match="WindowSpec: unknown key 'statistics'"):
         ViewSpec.from_dict({"frames": 4, "hop": 2, "statistics": ["mean"]})
 

@@ -63,7 +63,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
         f"{outliers}",
         "enrolled": _enrolment(manifest.enrolment),
         "threshold": f"{limit.value:.4f} {manifest.score_unit}",
-        "set from": f"{limit.heldout_clips} clips of {limit.clip_seconds:.1f} s for "
+        "set from": f"{limit.heldout_clips} clips of {limit.clip_seconds:.1f} s, not learned, for "
         f"{percent(limit.false_alarm_probability)} false alarms",
         "replays": f"within {manifest.tolerances.nll:.1e} nats/dim of the golden recording",
         "made with": ", ".join(f"{k} {v}" for k, v in sorted(past.versions.items())),
