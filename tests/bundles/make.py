@@ -211,8 +211,8 @@ def make_third(bundle: str, folder: Path) -> dict[str, float]:
 def drop_stack_traces(path: Path) -> None:
     """Write an old bundle again, by the old code, without them."""
     import onnx
-
     from edgeflow_export.bundle_writer import write_bundle
+
     from edgeflow_runtime.bundle import Bundle
 
     whole = Bundle.load(path)
