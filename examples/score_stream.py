@@ -3,7 +3,8 @@
     arecord -f S16_LE -r 16000 -t raw | python examples/score_stream.py fan_id_00.edgeflow
 
 Prints the mean NLL of the windows of each second of 16-bit sound from standard input. Where the
-view is of whole clips, as that of the linear flow, the end of the sound completes the only one.
+view is of whole clips, as that of the linear flow, there is but one, which the end of the sound
+completes.
 """
 
 import sys

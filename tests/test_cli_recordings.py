@@ -56,7 +56,7 @@ def test_one_long_recording_becomes_a_monitor(mimii: Path, tmp_path: Path):
     trained = edgeflow(*command)
     assert trained.exit_code == 0, trained.output
     assert trained.stdout.startswith(f"{run}: fitted")
-    assert "machine_id_00: 10 clips can promise 0.091, not 0.01" in trained.stderr
+    assert "machine_id_00: 10 clips can promise 9.09%, not 1%" in trained.stderr
     assert edgeflow(*command).stdout == f"{run}: already trained\n"
     run = run.rename(tmp_path / "moved")  # the clips go with it
     exported = edgeflow("export", run, "-o", bundle)
@@ -145,6 +145,10 @@ def test_a_run_stays_with_the_recordings_it_was_cut_from(good_day: Path, tmp_pat
     run = tmp_path / "run"
     command = ["train", "--normal", good_day, "-o", run]
     assert edgeflow(*command).exit_code == 0
+    roundabout = tmp_path / "elsewhere" / ".." / good_day.name
+    roundabout.parent.parent.mkdir()
+    again = edgeflow("train", "--normal", roundabout, "-o", run)
+    assert (again.exit_code, "already trained" in again.stdout) == (0, True)
     fails(edgeflow(*command, "--seconds", 5), "was cut with other settings")
     more = recording(tmp_path / "more.wav", 20, seed=1)
     fails(edgeflow("train", "--normal", good_day, more, "-o", run), "from other recordings")

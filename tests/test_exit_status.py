@@ -103,6 +103,21 @@ def test_an_interruption_while_a_package_loads(package: str, start: list[str], t
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
+@pytest.mark.parametrize("start", [AS_A_SCRIPT, AS_A_MODULE], ids=["script", "module"])
+def test_an_interruption_in_a_callback_that_python_drops(start: list[str], tmp_path: Path):
+    (tmp_path / "numpy.py").write_text(
+        f"import os, time, weakref\n"
+        f"def interrupted(_): os.kill(os.getpid(), {int(signal.SIGINT)}); time.sleep(1)\n"
+        f"thing = {{1}}\n"
+        f"reference = weakref.ref(thing, interrupted)\n"
+        f"del thing\n"
+        f"time.sleep(20)\n"
+        f"1 / 0\n"
+    )
+    done = run([*start, "score", "x", "y"], tmp_path)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("arguments", [["--help"], ["score", "--help"], ["schema"], ["--version"]])
 def test_a_full_disk_under_standard_output(arguments: list[str]):

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from _thread import interrupt_main
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -183,6 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGINT, _interrupt)
+    sys.unraisablehook = _interrupt_again
     try:
         return cli.main(arguments, prog_name="edgeflow", standalone_mode=False) or 0
     except click.ClickException as error:
@@ -197,6 +199,14 @@ def _interrupt(*_: object) -> NoReturn:
     """Remember an interruption, as C code that is being imported may swallow it."""
     INTERRUPTED.set()
     raise KeyboardInterrupt
+
+
+def _interrupt_again(ignored: sys.UnraisableHookArgs) -> None:
+    """Bring back an interruption that fell into a callback of a weak reference: Python drops it."""
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        threading.Timer(0.01, interrupt_main).start()
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 def _close_quietly() -> None:

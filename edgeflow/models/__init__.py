@@ -74,7 +74,9 @@ def preset(
     if epochs is None:
         return sized
     if sized.schedule is None:
-        raise ConfigError(f"a {model} is fitted in closed form, without epochs: leave them out")
+        raise ConfigError(
+            f"a {model} model is fitted in closed form, without epochs: leave --epochs out"
+        )
     return dataclasses.replace(sized, schedule=dataclasses.replace(sized.schedule, epochs=epochs))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from edgeflow.dataset import CLIP_NAME
-from edgeflow_runtime.clip_reader import SOUND_SUFFIXES
+from edgeflow_runtime.clip_reader import SOUND_SUFFIXES, files_inside
 from edgeflow_runtime.errors import ConfigError, DataError
 from edgeflow_runtime.manifest import WORD, MachineId
 
@@ -77,7 +77,9 @@ def find_machines(folder: str | Path, machine_type: str) -> list[Source]:
     folder, names = Path(folder), dict[str, Path]()
     _check_word("type", machine_type)
     _check_there(folder)
-    inside = sorted(p for p in folder.iterdir() if not _hidden(p)) if folder.is_dir() else []
+    inside = (
+        sorted(p for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
+    )
     sources = []
     for path in filter(Path.is_dir, inside):
         name = re.sub(r"[^\w-]+", "-", normalize("NFC", path.name)).strip("-") or "-"
@@ -120,20 +122,10 @@ def _files(paths: Paths) -> Iterator[Path]:
 
 def _inside(folder: Path) -> list[Path]:
     """The recordings in a folder and its folders, in order; hidden ones are none."""
-    found = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SOUND_SUFFIXES
-        and not any(map(_hidden, path.relative_to(folder).parents))
-        and not _hidden(path)
-    ]
+    found = files_inside(folder, SOUND_SUFFIXES)
     if not found:
         raise DataError(f"'{folder}' holds no recording ({', '.join(SOUND_SUFFIXES)})")
     return found
-
-
-def _hidden(path: Path) -> bool:
-    return path.name.startswith(".")
 
 
 def _check_there(path: Path) -> None:

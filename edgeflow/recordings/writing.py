@@ -121,7 +121,7 @@ def _told(source: Source) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"'{source.path}' cannot be read: {error.strerror}") from error
     return {
-        "path": str(source.path.absolute()),
+        "path": str(source.path.resolve()),
         "bytes": size,
         "machine": source.machine.name,
         "anomalous": source.anomalous,
@@ -142,7 +142,7 @@ def _entry(plan: Plan, named: list[tuple[str, PlannedClip]]) -> dict[str, Any]:
         "clips": [
             {
                 "clip": name,
-                "recording": str(clip.heard.source.path.absolute()),
+                "recording": str(clip.heard.source.path.resolve()),
                 "start_sample": clip.start,
                 "start_seconds": clip.start / clip.heard.rate_hz,
             }
@@ -150,7 +150,7 @@ def _entry(plan: Plan, named: list[tuple[str, PlannedClip]]) -> dict[str, Any]:
         ],
         "left_out": [
             {
-                "recording": str(part.path.absolute()),
+                "recording": str(part.path.resolve()),
                 "start_seconds": part.start_s,
                 "end_seconds": part.end_s,
                 "reason": part.reason,

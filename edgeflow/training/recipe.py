@@ -43,12 +43,12 @@ class Recipe(Document):
         if self.cross_fit and (self.cross_fit < 2 or self.settings.schedule is None):
             raise ConfigError(
                 f"cross-fitting takes 2 parts or more, and a model that is trained; found "
-                f"{self.cross_fit} of a {self.settings.model.name}"
+                f"{self.cross_fit} of a {self.settings.model.name} model"
             )
         if self.settings.schedule is None and self.loss.kind != "nll":
             raise ConfigError(
-                f"a {self.settings.model.name} is fitted in closed form, by its likelihood: leave "
-                f"loss {self.loss.kind} to models that are trained"
+                f"a {self.settings.model.name} model is fitted in closed form, by its likelihood: "
+                f"leave loss {self.loss.kind} to models that are trained"
             )
         if self.settings.model.bands != self.logmel.bands:
             raise ConfigError(

@@ -17,6 +17,10 @@ from edgeflow_runtime.manifest import Enrolment
 FEWEST_SISTERS, FEWEST_OF_EACH = 2, 3
 """Fewer machines do not tell how machines differ; fewer clips not how clips do."""
 
+SAME = 1e-3
+"""Standardised rows of one clip differ by less, computed on two machines (1.1e-8 on the 28 clips
+of the MIMII subset's fans, written and read); those of two of these clips by 2 and more."""
+
 
 @dataclass(frozen=True, eq=False)
 class Base:
@@ -59,14 +63,14 @@ class Base:
         """
         known = {"enrolled already": self.own}
         known |= {f"a clip of the sister {name}": theirs for name, theirs in self.sisters.items()}
-        seen = {_content(row): what for what, of in known.items() for row in of}
+        seen = [(row, what) for what, of in known.items() for row in of]
         for name, row in zip(names, rows, strict=True):
-            if (what := seen.get(_content(row))) is not None:
+            if (what := next((what for one, what in seen if _same(one, row)), None)) is not None:
                 raise DataError(
                     f"'{name}' is {what}: give clips that neither base nor machine has learned, "
                     "each once"
                 )
-            seen[_content(row)] = f"the same as '{name}'"
+            seen.append((row, f"the same as '{name}'"))
 
     def check(self) -> None:
         """Refuse too few sisters, or too few clips of one. Raises :class:`DataError`."""
@@ -83,6 +87,6 @@ class Base:
                 )
 
 
-def _content(row: npt.NDArray[np.float64]) -> bytes:
-    """What two rows share that are of the same clip."""
-    return row.astype(np.float32).tobytes()
+def _same(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> bool:
+    """Whether two rows are of one clip, though computed on two machines."""
+    return bool(np.abs(one - other).max() < SAME)

@@ -102,8 +102,8 @@ def _extrapolated(
         value = bound if least is None else least + float(np.exp(bound))
     if not math.isfinite(value):
         raise DataError(
-            f"{n} clips say nothing of a rate of {p:.2g}, they can promise {1 / (n + 1):.2g}: "
-            "record more, or promise less"
+            f"{n} clips say nothing of a rate of {percent(p)}, they can promise "
+            f"{percent(1 / (n + 1))}: record more, or promise less"
         )
     return value, *_student_interval(n, reach, known)
 
@@ -118,6 +118,16 @@ def fewest_clips(false_alarm_probability: float) -> int:
     return math.ceil(1 / false_alarm_probability - 1 - 1e-9)
 
 
+def percent(share: float) -> str:
+    """A share of clips as people write it, however small.
+
+    Example:
+        >>> percent(0.01), percent(1 / 60480)
+        ('1%', '0.00165%')
+    """
+    return f"{100 * share:.3g}%"
+
+
 def advice(threshold: Threshold) -> str | None:
     """What to say where fewer clips were heard than the promise needs; ``None`` if enough were."""
     return shortfall(threshold.heldout_clips, threshold.false_alarm_probability)
@@ -128,14 +138,14 @@ def shortfall(clips: int, false_alarm_probability: float) -> str | None:
 
     Example:
         >>> shortfall(30, 0.01)
-        '30 clips can promise 0.032, not 0.01: beyond, the tail is a guess; for 0.01 record 99'
+        '30 clips can promise 3.23%, not 1%: beyond, the tail is a guess; for 1% record 99'
     """
     p = false_alarm_probability
     if clips >= fewest_clips(p):
         return None
     return (
-        f"{clips} clips can promise {1 / (clips + 1):.2g}, not {p:.2g}: beyond, the tail is a "
-        f"guess; for {p:.2g} record {fewest_clips(p)}"
+        f"{clips} clips can promise {percent(1 / (clips + 1))}, not {percent(p)}: beyond, the tail "
+        f"is a guess; for {percent(p)} record {fewest_clips(p)}"
     )
 
 

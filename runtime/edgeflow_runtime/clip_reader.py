@@ -149,14 +149,28 @@ def attempt(known: Clip, read: Callable[[], Clip]) -> Clip:
 
 
 def find_clips(paths: list[Path]) -> list[Path]:
-    """The clips that ``paths`` name: files as given, folders searched in sorted order."""
+    """The clips that ``paths`` name: files as given, folders searched in sorted order.
+
+    Raises:
+        AudioError: a folder holds none.
+    """
     clips: list[Path] = []
     for path in paths:
         if not path.is_dir():
             clips.append(path)
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in CLIP_SUFFIXES)
+        inside = files_inside(path, CLIP_SUFFIXES)
         if not inside:
             raise AudioError(f"'{path}' holds no clip ({', '.join(CLIP_SUFFIXES)})")
         clips.extend(inside)
     return clips
+
+
+def files_inside(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files in a folder and its folders with one of these suffixes, sorted; no hidden ones."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in suffixes
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,7 +47,8 @@ def read_logmel_array(path: Path, bands: int) -> Frames:
 
 def _load(path: Path, file: BinaryIO) -> npt.NDArray[Any]:
     try:
-        with HEADER_LOCK:
+        with HEADER_LOCK, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that Python 2 wrote it
             array: npt.NDArray[Any] = np.load(file, allow_pickle=False)
     except Exception as error:  # it parses the header as Python, which fails in many ways
         text = " ".join(str(error).split())

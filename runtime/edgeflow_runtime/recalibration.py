@@ -12,7 +12,7 @@ from edgeflow_runtime.arrays import Scores
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.calibration import binomial_interval, threshold_from_scores
 from edgeflow_runtime.clip_reader import Clip
-from edgeflow_runtime.errors import ConfigError
+from edgeflow_runtime.errors import ConfigError, DataError
 from edgeflow_runtime.manifest import Threshold
 from edgeflow_runtime.scorer import Scorer
 
@@ -55,6 +55,21 @@ def recalibrate(old: Threshold, scores: Scores, false_alarm_probability: float) 
     method = f"calibrated where it listens; {new.method}; before: {old.value:.6g}"
     alarms = int(np.count_nonzero(scores > old.value))
     return Recalibration(old, replace(new, method=method), alarms)
+
+
+def check_unlearned(bundle: Bundle, clips: Sequence[Clip]) -> None:
+    """Refuse the clip that a bundle keeps of its training: others that it learned come with it.
+
+    Raises:
+        DataError: one of the clips is the golden recording.
+    """
+    golden = bundle.golden.get("samples")
+    for clip in clips:
+        if clip.samples is not None and golden is not None and np.array_equal(clip.samples, golden):
+            raise DataError(
+                f"'{clip.name}' is the bundle's golden recording, from those that it was made of: "
+                "give clips that it has not learned, or its threshold would be far too low"
+            )
 
 
 def scores_of(scorer: Scorer, clips: Sequence[Clip]) -> Scores:

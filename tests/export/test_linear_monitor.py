@@ -84,8 +84,8 @@ def test_a_machine_without_sisters_is_fitted_to_its_own_clips(sounds: Path, tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loss": "eq5"}, "a linear is fitted in closed form, by its likelihood"),
-        ({"epochs": 3}, "a linear is fitted in closed form, without epochs"),
+        ({"loss": "eq5"}, "a linear model is fitted in closed form, by its likelihood"),
+        ({"epochs": 3}, "a linear model is fitted in closed form, without epochs"),
         ({"statistics": ("mean", "median")}, "unknown statistic 'median'"),
     ],
 )

@@ -24,7 +24,9 @@ from edgeflow_runtime import Scorer, sound_file
 from edgeflow_runtime.audio import Intake, read_sound
 from edgeflow_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from edgeflow_runtime.bundle import Bundle
+from edgeflow_runtime.clip_reader import find_clips
 from edgeflow_runtime.errors import AudioError, ConfigError
+from edgeflow_runtime.logmel_array import read_logmel_array
 from edgeflow_runtime.verdicts import ClipResult
 
 RATE = 16000
@@ -245,6 +247,22 @@ def test_arrays_with_a_broken_header(scorer: Scorer, clips: list[Path], tmp_path
     assert f"'{path}' is not a whole NumPy array" in str(
         between_good_ones(scorer, clips, path).error
     )
+
+
+def test_an_array_that_python_2_wrote_is_taken_without_a_word(tmp_path: Path):
+    path = tmp_path / "old.npy"
+    frames = np.random.default_rng(0).normal(-40, 5, (20, 128)).astype(np.float32)
+    np.save(path, frames)
+    path.write_bytes(path.read_bytes().replace(b"(20, 128), }  ", b"(20L, 128L), }"))
+    assert np.array_equal(read_logmel_array(path, 128), frames)
+
+
+def test_what_is_hidden_is_no_clip(tmp_path: Path):
+    for place in ("a.wav", ".hidden.wav", "b/c.flac", ".venv/d.wav", "b/.e/f.npy"):
+        (tmp_path / place).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / place).touch()
+    assert find_clips([tmp_path]) == [tmp_path / "a.wav", tmp_path / "b" / "c.flac"]
+    assert find_clips([tmp_path / ".venv"]) == [tmp_path / ".venv" / "d.wav"]
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))

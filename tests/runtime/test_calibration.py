@@ -44,7 +44,7 @@ def test_fewer_clips_keep_it_where_distances_are_log_normal(clips: int):
 def test_the_advice_says_what_would_carry_it():
     few = threshold_from_scores(np.arange(30.0), 0.01, 10.0)
     assert advice(few) == (
-        "30 clips can promise 0.032, not 0.01: beyond, the tail is a guess; for 0.01 record 99"
+        "30 clips can promise 3.23%, not 1%: beyond, the tail is a guess; for 1% record 99"
     )
     assert advice(threshold_from_scores(np.arange(99.0), 0.01, 10.0)) is None
     assert [fewest_clips(p) for p in (0.01, 0.05, 0.1)] == [99, 19, 9]

@@ -116,6 +116,17 @@ def test_a_base_needs_sisters_that_tell_how_they_differ():
         enrol(base_of(sisters, target[:0]), 0.05, 10.0)
 
 
+def test_a_known_clip_is_refused_though_another_machine_computed_it():
+    *sisters, target = machines(np.random.default_rng(5), 3, 4)
+    base = base_of(sisters, target[:2])
+    base.check_new(["new"], target[2:3])
+    for rows, known in ((sisters[1], "a clip of the sister fan_id_01"), (target, "enrolled")):
+        with pytest.raises(DataError, match=f"'heard' is {known}"):
+            base.check_new(["heard"], rows[:1] + 1e-6)
+    with pytest.raises(DataError, match="'two' is the same as 'one'"):
+        base.check_new(["one", "two"], target[[2, 2]])
+
+
 def test_enrolling_makes_a_monitor_that_scores_what_was_computed(
     base_path: Path, clips: list[Path], tmp_path: Path
 ):

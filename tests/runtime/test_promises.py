@@ -82,7 +82,7 @@ def test_a_guessed_tail_is_no_promise_elsewhere():
 
 
 def test_a_rate_out_of_reach_is_refused():
-    with pytest.raises(DataError, match=r"2 clips say nothing of a rate of 1\.7e-05"):
+    with pytest.raises(DataError, match=r"2 clips say nothing of a rate of 0\.00165%"):
         threshold_from_scores(np.array([1.0, 2.0]), 1 / 60480, 10.0, least=0.0)
 
 

@@ -31,6 +31,15 @@ def normal(bundle_path: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_what_the_bundle_was_made_of_is_refused(bundle_path: Path, normal: Path):
+    samples = Bundle.load(bundle_path).golden["samples"]
+    soundfile.write(normal / "learned.wav", samples, 16000, subtype="FLOAT")
+    result = calibrate(bundle_path, normal, "-o", normal / "new.edgeflow")
+    assert result.exit_code == 2
+    assert "learned.wav' is the bundle's golden recording" in result.stderr
+    assert not (normal / "new.edgeflow").exists()
+
+
 def old(value: float) -> Threshold:
     return Threshold(value, "by hand", 0.01, 10, 1.0)
 
@@ -59,7 +68,7 @@ def test_without_an_output_it_only_reports(bundle_path: Path, normal: Path):
     result = calibrate(bundle_path, normal, "--false-alarms", "20%")
     assert result.exit_code == 0, result.output
     assert result.output.startswith("was ")
-    assert "20.00% false alarms" in result.output
+    assert "20% false alarms" in result.output
     assert bundle_path.read_bytes() == before
 
 

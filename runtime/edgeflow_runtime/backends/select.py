@@ -49,7 +49,10 @@ def open_backend(
     if name not in BACKENDS:
         raise ConfigError(f"there is no backend {name!r}: choose one of {', '.join(BACKENDS)}")
     if name == CPU and require_gpu:
-        raise ConfigError(f"--require-gpu and --backend {CPU}, which runs on the CPU, exclude")
+        raise ConfigError(
+            f"--require-gpu and --backend {CPU}, which runs on the CPU, exclude "
+            "each other: leave one out"
+        )
     if name in ENGINES:
         return _open_engine(bundle, name, graph)
     if name == AUTO:

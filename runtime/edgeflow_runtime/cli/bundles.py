@@ -31,6 +31,7 @@ DOES_NOT_PROVE = (
 def inspect(bundle: Path, as_json: bool) -> None:
     """Show what a bundle holds, its hashes checked."""
     from edgeflow_runtime.bundle import Bundle
+    from edgeflow_runtime.calibration import percent
     from edgeflow_runtime.manifest import FORMAT_VERSION
 
     whole = Bundle.load(bundle)
@@ -58,17 +59,22 @@ def inspect(bundle: Path, as_json: bool) -> None:
         "flow": f"{past.model}, {_precision(manifest)}, {len(whole.onnx) / 1e6:.1f} MB of ONNX",
         "gate": _gate(manifest.gate),
         "from sound": _audio(manifest.audio),
-        "trained": f"{past.loss}, {past.epochs} epochs, {past.target_clips} clips{outliers}",
+        "trained": f"{past.loss}, {_counted(past.epochs, 'epoch')}, {past.target_clips} clips"
+        f"{outliers}",
         "enrolled": _enrolment(manifest.enrolment),
         "threshold": f"{limit.value:.4f} {manifest.score_unit}",
-        "set from": f"{limit.heldout_clips} clips of {limit.clip_seconds:.1f} s, not learned, for "
-        f"{limit.false_alarm_probability:.2%} false alarms",
+        "set from": f"{limit.heldout_clips} clips of {limit.clip_seconds:.1f} s for "
+        f"{percent(limit.false_alarm_probability)} false alarms",
         "replays": f"within {manifest.tolerances.nll:.1e} nats/dim of the golden recording",
         "made with": ", ".join(f"{k} {v}" for k, v in sorted(past.versions.items())),
     }
     for name, text in rows.items():
         if text:
             say(f"{name:<12}{text}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _precision(manifest: Manifest) -> str:

@@ -156,7 +156,11 @@ def _enrolled_lines(made: EnrolledBundle) -> list[str]:
 
 def _threshold_lines(limit: Threshold) -> list[str]:
     """A threshold, its promise, and where the rate lies that it gives."""
-    lines = [f"threshold {limit.value:.4f}, for {limit.false_alarm_probability:.2%} false alarms"]
+    from edgeflow_runtime.calibration import percent
+
+    lines = [
+        f"threshold {limit.value:.4f}, for {percent(limit.false_alarm_probability)} false alarms"
+    ]
     if limit.rate_low is not None and limit.rate_high is not None:
         lines.append(
             f"which gives between {limit.rate_low:.2%} and {limit.rate_high:.2%} (90 % confidence)"
@@ -197,7 +201,12 @@ def calibrate(
     from edgeflow_runtime.base import Base
     from edgeflow_runtime.bundle_writer import write_again
     from edgeflow_runtime.enrolled_bundle import rows_of
-    from edgeflow_runtime.recalibration import recalibrate, recalibrated, scores_of
+    from edgeflow_runtime.recalibration import (
+        check_unlearned,
+        recalibrate,
+        recalibrated,
+        scores_of,
+    )
     from edgeflow_runtime.scorer import Scorer
 
     check_clips(context, normal)
@@ -209,6 +218,7 @@ def calibrate(
         if s.bundle.base is not None:
             known = Base.from_tensors(s.bundle.base)
             known.check_new([clip.name for clip in heard], rows_of(s.bundle, heard))
+        check_unlearned(s.bundle, heard)
         made = recalibrate(s.bundle.manifest.threshold, scores_of(s, heard), p)
         whole = s.bundle
     for line in _calibrated_lines(made):
@@ -220,13 +230,13 @@ def calibrate(
 
 def _calibrated_lines(made: Recalibration) -> list[str]:
     """What a threshold was and is."""
-    from edgeflow_runtime.calibration import advice
+    from edgeflow_runtime.calibration import advice, percent
 
     low, high = made.old_rate()
     clips = made.new.heldout_clips
     change = f"{abs(made.laxer):.4f} {'laxer' if made.laxer > 0 else 'stricter'}"
     lines = [
-        f"was {made.old.value:.4f}, for {made.old.false_alarm_probability:.2%} false alarms: "
+        f"was {made.old.value:.4f}, for {percent(made.old.false_alarm_probability)} false alarms: "
         f"{made.alarms} of these {clips} clips alarm, so the rate lies between {low:.2%} and "
         f"{high:.2%} (90 % confidence)",
         f"would be {made.new.value:.4f}, {change}",
