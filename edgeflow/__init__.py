@@ -14,7 +14,7 @@ Recordings of any names and lengths become a data set by a plan::
 
     plan = ef.plan_recordings(["good_day.wav"], sisters={"02": ["other.wav"]}, machine_type="fan")
     print(plan)
-    data = plan.write("sounds")
+    data = ef.write_recordings(plan, "sounds")
 
 Names are loaded when they are first used: the base install has no torch, and scoring needs none.
 """
@@ -40,6 +40,7 @@ _HOMES = {
     "evaluate": "edgeflow.evaluation",
     "export": "edgeflow_export.bundle_from_run",
     "plan_recordings": "edgeflow.recordings.planning",
+    "write_recordings": "edgeflow.recordings.writing",
     "train": "edgeflow.training.train",
 }
 

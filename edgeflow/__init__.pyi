@@ -5,6 +5,7 @@ from edgeflow.dataset import Machine as Machine
 from edgeflow.evaluation import evaluate as evaluate
 from edgeflow.evaluation_result import Evaluation as Evaluation
 from edgeflow.recordings.planning import plan_recordings as plan_recordings
+from edgeflow.recordings.writing import write_recordings as write_recordings
 from edgeflow.training.run import TrainedRun as TrainedRun
 from edgeflow.training.train import train as train
 from edgeflow_export.bundle_from_run import Exported as Exported

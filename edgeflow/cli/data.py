@@ -84,7 +84,12 @@ def import_recordings(
     """
     from edgeflow.recordings.plan import SHOWN
     from edgeflow.recordings.planning import plan_sources
-    from edgeflow.recordings.writing import check_free, known_sounds, training_clips
+    from edgeflow.recordings.writing import (
+        check_free,
+        known_sounds,
+        training_clips,
+        write_recordings,
+    )
 
     choice = choice_of(options)
     if choice.machines and machine_id is not None:
@@ -102,7 +107,7 @@ def import_recordings(
         if plan.clips and not yes and not _agreed(out, len(plan.clips)):
             say(f"{out}: nothing written")
             return
-        plan.write(out, add=add)
+        write_recordings(plan, out, add=add)
         several = any(heard.channels > 1 for heard in plan.recordings)
         mend = f"; they keep their channels: train with --channel {channel}" if several else ""
         say(f"{out}: {len(plan.clips)} clips written{mend}")

@@ -143,7 +143,7 @@ def cut_beside(
     """
     from edgeflow.dataset import Dataset
     from edgeflow.recordings.planning import plan_sources
-    from edgeflow.recordings.writing import holds
+    from edgeflow.recordings.writing import holds, write_recordings
     from edgeflow.training.run import OWN_DATA, RECORD
 
     sources, spec, out = (
@@ -160,7 +160,7 @@ def cut_beside(
     click.echo(plan, err=not choice.dry_run)
     if machine_id is not None:
         plan.require_training(MachineId(machine_type, machine_id))
-    return None if choice.dry_run else plan.write(out)
+    return None if choice.dry_run else write_recordings(plan, out)
 
 
 OPTIONS = (

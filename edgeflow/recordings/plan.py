@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from edgeflow.dataset import FEWEST_TRAINING, Dataset
+from edgeflow.dataset import FEWEST_TRAINING
 from edgeflow.recordings.cutting import TEST, TRAIN, CutSpec, LeftOut, PlannedClip
 from edgeflow.recordings.listening import Heard
 from edgeflow.recordings.sources import Source
@@ -60,22 +59,6 @@ class Plan:
     def count(self, machine: MachineId, part: str, *, anomalous: bool = False) -> int:
         """How many clips of a machine there are of a kind."""
         return sum(c.machine == machine and c.kind == (part, anomalous) for c in self.clips)
-
-    def write(self, out: str | Path, *, add: bool = False) -> Dataset:
-        """Cut the clips into the data set ``out``, which is there whole or not at all.
-
-        Args:
-            out: a new or empty folder.
-            add: whether it may be a data set that is there, to which clips are added.
-
-        Raises:
-            DataError: something is there already, or there is no clip to write.
-            StorageError: the disk refuses, or has too little room.
-        """
-        from edgeflow.recordings.writing import write_plan
-
-        write_plan(self, Path(out), add=add)
-        return Dataset.scan(out)
 
     def require_training(self, machine: MachineId) -> None:
         """Refuse a plan from which ``machine`` cannot be trained. Raises :class:`DataError`."""

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from edgeflow.dataset import CLIP_NAME
+from edgeflow.dataset import CLIP_NAME, Dataset
 from edgeflow.recordings.cutting import CutSpec, PlannedClip
 from edgeflow.recordings.plan import Plan
 from edgeflow.recordings.sound import clip_file, open_recording
@@ -28,8 +28,19 @@ RECORD = "recordings.json"
 SCHEMA = "edgeflow.recordings.v1"
 
 
-def write_plan(plan: Plan, out: Path, *, add: bool = False) -> None:
-    """Cut the clips of ``plan`` into the data set ``out``; see :meth:`Plan.write`."""
+def write_recordings(plan: Plan, out: str | Path, *, add: bool = False) -> Dataset:
+    """Cut the clips of a plan into the data set ``out``, which is there whole or not at all.
+
+    Args:
+        plan: from :func:`~edgeflow.recordings.planning.plan_recordings`.
+        out: a new or empty folder.
+        add: whether it may be a data set that is there, to which clips are added.
+
+    Raises:
+        DataError: something is there already, or there is no clip to write.
+        StorageError: the disk refuses, or has too little room.
+    """
+    out = Path(out)
     if not plan.clips:
         raise DataError(f"nothing is left to write into '{out}': no clip can be cut")
     check_free(out, add=add)
@@ -46,6 +57,7 @@ def write_plan(plan: Plan, out: Path, *, add: bool = False) -> None:
         else:
             write_text(folder / RECORD, text)
             os.replace(folder, out)
+    return Dataset.scan(out)
 
 
 def check_free(out: Path, *, add: bool) -> None:

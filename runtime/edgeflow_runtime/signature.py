@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from edgeflow_runtime.backends.onnxruntime import rows_per_call
+from edgeflow_runtime.backends.protocol import rows_per_call
 from edgeflow_runtime.onnx_graph import FLOAT, UINT8, Port, Shape, read_graph
 from edgeflow_runtime.onnx_sizes import sizes_of
 from edgeflow_runtime.views import View

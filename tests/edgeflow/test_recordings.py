@@ -68,7 +68,9 @@ def joined(mimii: Path, machine_type: str, machine_id: str) -> np.ndarray:
 def test_clips_hold_the_samples_of_the_recording(tmp_path: Path, suffix, subtype, dtype, channels):
     path = write(tmp_path / f"good day{suffix}", noise(35.5, channels), 44100, subtype=subtype)
     whole, rate_hz = soundfile.read(path, dtype=dtype, always_2d=True)
-    data = ef.plan_recordings([path], seconds=3, channel=0).write(tmp_path / "sounds")
+    data = ef.write_recordings(
+        ef.plan_recordings([path], seconds=3, channel=0), tmp_path / "sounds"
+    )
     (machine,) = data.machines.values()
     assert len(machine.train) == int(len(whole) / (3 * 44100))
     parts = [soundfile.read(clip, dtype=dtype, always_2d=True)[0] for clip in machine.train]
@@ -81,7 +83,7 @@ def test_clips_hold_the_samples_of_the_recording(tmp_path: Path, suffix, subtype
 
 def test_what_cannot_be_written_without_a_loss_is_kept_as_float(tmp_path: Path):
     path = write(tmp_path / "phone.ogg", noise(12), format="OGG", subtype="VORBIS")
-    data = ef.plan_recordings([path], seconds=4).write(tmp_path / "sounds")
+    data = ef.write_recordings(ef.plan_recordings([path], seconds=4), tmp_path / "sounds")
     (machine,) = data.machines.values()
     heard = soundfile.read(path, dtype="float32")[0][: 4 * RATE_HZ]
     np.testing.assert_array_equal(soundfile.read(machine.train[0], dtype="float32")[0], heard)
@@ -96,7 +98,7 @@ def test_real_machines_in_good_order_are_cut_whole(mimii: Path, tmp_path: Path, 
         plan = ef.plan_recordings([path], machine_type=machine_type, machine_id=machine_id)
         assert plan.left_out == []
         assert [clip.start for clip in plan.clips] == list(range(0, len(sound), 10 * RATE_HZ))
-    data = plan.write(tmp_path / "sounds")
+    data = ef.write_recordings(plan, tmp_path / "sounds")
     clips = data.machine(machine_type, "06").train
     parts = [soundfile.read(clip, dtype="int16")[0] for clip in clips]
     np.testing.assert_array_equal(np.concatenate(parts), sound)
@@ -227,9 +229,10 @@ def test_a_fifth_is_for_the_test_where_there_is_something_to_tell_apart(tmp_path
     good = write(tmp_path / "good.wav", noise(100))
     bad = write(tmp_path / "bad.wav", noise(20, seed=1))
     sister = write(tmp_path / "sister.wav", noise(50, seed=2))
-    data = ef.plan_recordings(
-        [good], abnormal=[bad], sisters={"02": [sister]}, machine_type="fan"
-    ).write(tmp_path / "sounds")
+    data = ef.write_recordings(
+        ef.plan_recordings([good], abnormal=[bad], sisters={"02": [sister]}, machine_type="fan"),
+        tmp_path / "sounds",
+    )
     machine = data.machine("fan", "00")
     counts = len(machine.train), len(machine.test_normal), len(machine.test_anomalous)
     assert counts == (8, 2, 2)
@@ -328,22 +331,22 @@ def test_a_data_set_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
     plan, out = ef.plan_recordings([path]), tmp_path / "new" / "sounds"
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     with pytest.raises(StorageError, match=r"may take 2 MB, and 0 MB are free"):
-        plan.write(out)
+        ef.write_recordings(plan, out)
     monkeypatch.undo()
     write(path, noise(35))  # it changes between plan and cut
     with pytest.raises(ef.EdgeflowError, match="has changed"):
-        plan.write(out)
+        ef.write_recordings(plan, out)
     assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_a_data_set_is_added_to_only_if_asked(tmp_path: Path):
     first, out = write(tmp_path / "a.wav", noise(30)), tmp_path / "sounds"
     second = write(tmp_path / "b.wav", noise(20, seed=1))
-    ef.plan_recordings([first]).write(out)
+    ef.write_recordings(ef.plan_recordings([first]), out)
     before = {path: path.read_bytes() for path in out.rglob("*.wav")}
     with pytest.raises(DataError, match="is there already: add to it with --add"):
-        ef.plan_recordings([second]).write(out)
-    data = ef.plan_recordings([second]).write(out, add=True)
+        ef.write_recordings(ef.plan_recordings([second]), out)
+    data = ef.write_recordings(ef.plan_recordings([second]), out, add=True)
     (machine,) = data.machines.values()
     assert [path.name[-12:-4] for path in machine.train] == [f"{k:08d}" for k in range(5)]
     assert {path: path.read_bytes() for path in before} == before
@@ -353,13 +356,13 @@ def test_a_data_set_is_added_to_only_if_asked(tmp_path: Path):
     assert [clip["start_seconds"] for clip in told] == [0, 10, 20, 0, 10]
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match="is a file"):
-        ef.plan_recordings([first]).write(tmp_path / "file")
+        ef.write_recordings(ef.plan_recordings([first]), tmp_path / "file")
 
 
 def test_nothing_is_written_where_nothing_is_left(tmp_path: Path):
     path = write(tmp_path / "silent.wav", np.zeros(30 * RATE_HZ))
     with pytest.raises(DataError, match="no clip can be cut"):
-        ef.plan_recordings([path]).write(tmp_path / "sounds")
+        ef.write_recordings(ef.plan_recordings([path]), tmp_path / "sounds")
     assert not (tmp_path / "sounds").exists()
 
 

@@ -23,7 +23,7 @@ from edgeflow_export.audio_onnx import audio_onnx
 from edgeflow_export.conditioners import calibrate, conditioner_count
 from edgeflow_export.onnx_from_model import model_from_trained
 from edgeflow_export.typed_onnx import typed_onnx
-from edgeflow_runtime.backends.onnxruntime import rows_per_call
+from edgeflow_runtime.backends.protocol import rows_per_call
 from edgeflow_runtime.bundle import Bundle
 from edgeflow_runtime.errors import BundleError
 from edgeflow_runtime.logmel import LogMel, LogMelSpec

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from edgeflow_runtime.arrays import Array, Nll, NllMap, Rows
-from edgeflow_runtime.backends.protocol import processors
+from edgeflow_runtime.backends.protocol import processors, rows_per_call
 from edgeflow_runtime.errors import BackendError
 from edgeflow_runtime.onnx_graph import FLOAT, UINT8, Port
 from edgeflow_runtime.printable import printable
@@ -16,26 +15,11 @@ from edgeflow_runtime.printable import printable
 if TYPE_CHECKING:
     from edgeflow_runtime.signature import Signature
 
-CPU_BATCH_CELLS = 9 * 32 * 128
-"""Cells (frames x bands) per call on a CPU: large enough to amortise the call, small enough for the
-caches. It makes 9 windows of 32 frames, 8 calls for a 10 s clip, or 72 windows of 4 frames."""
-
-
 FATAL = 4
 """ONNX Runtime's severity of what ends the process."""
 
 TYPES = {"tensor(float)": FLOAT, "tensor(uint8)": UINT8}
 """ONNX's numbers of the types that ONNX Runtime names so."""
-
-
-def rows_per_call(row: Sequence[int]) -> int:
-    """How many rows of this size a call on a CPU takes.
-
-    Example:
-        >>> rows_per_call((32, 128)), rows_per_call((160000,))
-        (9, 1)
-    """
-    return max(1, CPU_BATCH_CELLS // math.prod(row))
 
 
 class OnnxRuntimeBackend:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeflow_runtime.arrays import Nll, NllMap, Rows, Windows
+
+CPU_BATCH_CELLS = 9 * 32 * 128
+"""Cells (frames x bands) per call on a CPU: large enough to amortise the call, small enough for the
+caches. It makes 9 windows of 32 frames, 8 calls for a 10 s clip, or 72 windows of 4 frames."""
 
 
 class Backend(Protocol):
@@ -68,3 +74,13 @@ def filled(count: int, bucket: int) -> npt.NDArray[np.int64]:
     """
     whole = -(-count // bucket) * bucket
     return (np.arange(whole) % count).reshape(-1, bucket)
+
+
+def rows_per_call(row: Sequence[int]) -> int:
+    """How many rows of this size a call on a CPU takes.
+
+    Example:
+        >>> rows_per_call((32, 128)), rows_per_call((160000,))
+        (9, 1)
+    """
+    return max(1, CPU_BATCH_CELLS // math.prod(row))
