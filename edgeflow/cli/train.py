@@ -90,7 +90,7 @@ OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
     help="NLL above which outliers are left alone; auto takes it from pre-training.",
 )  # fmt: skip
 @click.option(
-    "--outlier-weight", "weight", type=FiniteFloat(min=0), default=0.5, show_default=True,
+    "--outlier-weight", type=FiniteFloat(min=0), default=0.5, show_default=True,
     help="Weight of the outliers in equation (5).",
 )  # fmt: skip
 @click.option(
@@ -104,7 +104,7 @@ OLD_NAMES = {"c": "ceiling", "k": "outlier-weight"}
     "none for the linear flow or with --cross-fit.",
 )  # fmt: skip
 @click.option(
-    "--cross-fit", "parts", type=click.IntRange(min=2),
+    "--cross-fit", type=click.IntRange(min=2),
     help="Further trainings, each without one such part of the clips, to set the threshold with.",
 )  # fmt: skip
 @click.option(
@@ -124,22 +124,11 @@ def train(
     machine_id: str | None,
     every: bool,
     base: bool,
-    model: str,
-    start: str,
     view: str | None,
-    loss: str,
     output: Path,
-    preset: str | None,
-    epochs: int | None,
-    ceiling: float | None,
-    weight: float,
-    filterbank: str,
     channel: int | None,
-    holdout: float | None,
-    parts: int | None,
-    device: str,
-    seed: int,
-    **options: Any,  # noqa: ANN401  # of recordings, and of all kinds
+    cross_fit: int | None,
+    **options: Any,  # noqa: ANN401  # of recordings and of the training, of all kinds
 ) -> None:
     """Train a monitor, or one for every machine.
 
@@ -157,43 +146,27 @@ def train(
     from edgeflow.training.train import train as train_machine
 
     corpora, choice = Corpora(), choice_of(options)
+    statistics = tuple(view.split(",")) if view else ()
     with FaultTally() as tally:
         if choice:
-            if base:
-                raise ConfigError("--base is made of a data set: 'edgeflow data import' makes one")
-            if data is not None:
-                raise ConfigError(f"'{data}' and recordings are given: leave one of them out")
+            if base or data is not None:
+                more = "--base" if base else f"'{data}'"
+                raise ConfigError(f"{more} and recordings are given: leave one of them out")
             target = choice.target(machine_type, machine_id, every=every)
             dataset = cut_beside(output, choice, *target, channel, tally)
-            if dataset is None:
-                return
             machine_type, machine_id = target
         else:
             dataset = _standing(data)
-        machines = _machines(dataset, machine_type, machine_id, every, base)
-        for machine in machines:
+        if dataset is None:  # a dry run
+            return
+        for machine in _machines(dataset, machine_type, machine_id, every, base):
             with tally.one():
                 folder = output / machine.id.name if every else output
                 finished = is_finished(folder)
                 run = train_machine(
-                    machine,
-                    folder,
-                    model=model,
-                    statistics=tuple(view.split(",")) if view else (),
-                    start=start,
-                    loss=loss,
-                    preset=preset,
-                    epochs=epochs,
-                    ceiling=ceiling,
-                    outlier_weight=weight,
-                    filterbank=filterbank,
-                    channel=channel,
-                    holdout=holdout,
-                    cross_fit=parts or 0,
-                    seed=seed,
-                    device=device,
-                    corpora=corpora,
-                )
+                    machine, folder, statistics=statistics, channel=channel, corpora=corpora,
+                    cross_fit=cross_fit or 0, **options,
+                )  # fmt: skip
                 say(f"{folder}: {'already trained' if finished else run}")
                 for warning in run.warnings():
                     warn(f"{folder}: {warning}")
