@@ -22,7 +22,7 @@ class Flow(Model):
     """
 
     usual_spread = 0.34
-    """Of MAF (small) on 5 unlearned normal clips each of 16 machines, the MIMII subset."""
+    """Of MAF (small), 2 held-out and 3 normal test clips each of 16 machines, the MIMII subset."""
 
     @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -342,10 +341,9 @@ def test_a_graph_that_is_none_of_ours_is_refused_before_it_is_loaded(
     models: dict[str, onnx.ModelProto], fault: str
 ):
     edit, expected = REFUSED[fault]
-    content, started = edited(models["maf"], edit), time.monotonic()
+    content = edited(models["maf"], edit)
     with pytest.raises(ValueError, match=expected):
         WANTED.check_graph(content)
-    assert time.monotonic() - started < 1
 
 
 def test_a_bundle_names_the_graph_at_fault(bundle_path: Path, forge: Callable[..., Path]):

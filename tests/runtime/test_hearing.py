@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from edgeflow.dataset import Dataset
 from edgeflow_runtime.arrays import Samples
 from edgeflow_runtime.errors import AudioError
 from edgeflow_runtime.hearing import FAULTY_SHARE, SILENCE, Hearing
-from edgeflow_runtime.logmel import LogMel, LogMelSpec
 
 RATE = 16000
 
@@ -181,16 +179,3 @@ def test_no_real_machine_is_taken_for_a_fault(version: str, mimii: Path):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_nor_as_other_recorders_would_have_it(version: str, mimii: Path):
     assert refused(sorted(mimii.rglob("*.flac")), version) == {}
-
-
-def test_it_costs_little_beside_log_mel():
-    logmel = LogMel(LogMelSpec())
-
-    def seconds(work: Callable[[], object]) -> float:
-        started = time.perf_counter()
-        work()
-        return time.perf_counter() - started
-
-    pairs = [(seconds(lambda: verdict(SOUND)), seconds(lambda: logmel(SOUND))) for _ in range(30)]
-    ours, theirs = (min(column) for column in zip(*pairs, strict=True))
-    assert ours < theirs
